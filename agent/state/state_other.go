@@ -1,0 +1,50 @@
+//go:build !windows
+
+package state
+
+import (
+	"fmt"
+	"os"
+)
+
+func makeDir(path string) error { return os.MkdirAll(path, 0o700) }
+
+func checkDir(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("state directory %s is not a directory", path)
+	}
+	if mode := info.Mode().Perm(); mode&0o022 != 0 {
+		return fmt.Errorf("state directory %s is %w: other accounts may write in it (mode %04o); mend with: chmod 700 %s",
+			path, ErrExposed, mode, path)
+	}
+	return nil
+}
+
+func checkFile(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file", f.Name())
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return fmt.Errorf("%s is %w: other accounts may use it (mode %04o); mend with: chmod 600 %s",
+			f.Name(), ErrExposed, mode, f.Name())
+	}
+	return nil
+}
+
+// syncDir makes a rename durable.
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
