@@ -1,0 +1,244 @@
+// Package audit is the record inside: one JSON line for every call that came through the tunnel, allowed or not, and for
+// every start, stop, join and change of the policy.
+//
+// It never holds a body, a credential or a query value. It does not decide and does not slow a call down: Record hands
+// the event to a bounded queue that one goroutine writes. What the queue or the disk cannot take is counted, and the
+// count is written as an event of its own, "gap", so that a hole in the record is itself on record.
+//
+//	log, err := audit.Open(dir, audit.Options{Log: slog})
+//	go log.Run(ctx)             // ends after ctx, when everything queued is on the disk
+//	log.Record(audit.Event{Kind: audit.Call, ...})
+package audit
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// formatVersion is the "v" of each line. A later format adds fields (a hash chain); readers skip what they do not know.
+const formatVersion = 1
+
+// A Kind says what an event is about.
+type Kind string
+
+// The kinds of Event.
+const (
+	Call   Kind = "call"   // one exchange
+	Start  Kind = "start"  // the agent started, with the policy in force
+	Stop   Kind = "stop"   // the agent stopped
+	Join   Kind = "join"   // the agent became a member of a gateway
+	Policy Kind = "policy" // another configuration is in force
+	Gap    Kind = "gap"    // events were lost: Lost of them
+	Repair Kind = "repair" // the line before this one was cut off by a crash
+)
+
+// Verdicts of a call.
+const (
+	Allowed = "allowed"
+	Refused = "refused"
+)
+
+// An Event is one line. Fields that do not belong to its kind are left out.
+type Event struct {
+	// Time is when it began; Record fills it in if it is zero.
+	Time time.Time `json:"time"`
+	Kind Kind      `json:"event"`
+
+	// Request is the ID under which the relay's log has the same call.
+	Request string `json:"request,omitempty"`
+	API     string `json:"api,omitempty"`
+	Method  string `json:"method,omitempty"`
+	// Path is the request target without its query, as the caller sent it.
+	Path string `json:"path,omitempty"`
+	// Caller is who the relay said was calling.
+	Caller string `json:"caller,omitempty"`
+	// Verdict is Allowed or Refused; Rule is the rule that admitted the call.
+	Verdict string `json:"verdict,omitempty"`
+	Rule    string `json:"rule,omitempty"`
+	// Status is the HTTP status of the answer; 0 if there was none.
+	Status int `json:"status,omitempty"`
+	// In and Out are the body's bytes from the caller and to the caller.
+	In  int64 `json:"bytes_in,omitempty"`
+	Out int64 `json:"bytes_out,omitempty"`
+	// Millis is how long the call took.
+	Millis float64 `json:"ms,omitempty"`
+	// Auth is how the agent signed on to the upstream: kerberos, ntlm, negotiate/ntlm, ...
+	Auth string `json:"auth,omitempty"`
+	// Problem is the code of what went wrong, Detail what the caller was told about it.
+	Problem string `json:"problem,omitempty"`
+	Detail  string `json:"detail,omitempty"`
+
+	// Gateway, Agent, Relay and Version are who runs: Start, Join.
+	Gateway string `json:"gateway,omitempty"`
+	Agent   string `json:"agent,omitempty"`
+	Relay   string `json:"relay,omitempty"`
+	Version string `json:"version,omitempty"`
+	// Hash is the SHA-256 of the configuration file in force: Start, Policy.
+	Hash string `json:"hash,omitempty"`
+	// Lost is how many events are missing: Gap.
+	Lost uint64 `json:"lost,omitempty"`
+}
+
+// Bounds of a line: a caller must not be able to fill the disk with one request.
+const (
+	maxPath   = 2048
+	maxDetail = 512
+	maxWord   = 128
+)
+
+// bounded cuts what a caller can make long.
+func (e Event) bounded() Event {
+	e.Path, e.Detail = cut(e.Path, maxPath), cut(e.Detail, maxDetail)
+	for _, s := range []*string{&e.Request, &e.API, &e.Method, &e.Caller, &e.Rule} {
+		*s = cut(*s, maxWord)
+	}
+	return e
+}
+
+func cut(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	return strings.ToValidUTF8(s[:limit], "") + "[cut]"
+}
+
+// Options are a Log's settings; zero values are the defaults.
+type Options struct {
+	// MaxBytes is the size at which a file is set aside and a new one begun: 64 MiB.
+	MaxBytes int64
+	// MaxFiles is how many files that were set aside are kept: 15, so that the record takes 1 GiB at most.
+	MaxFiles int
+	// Queue is how many events may wait for the disk: 8,192.
+	Queue int
+	// Log is told when the disk refuses and when it takes again.
+	Log *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	if o.MaxBytes <= 0 {
+		o.MaxBytes = 64 << 20
+	}
+	if o.MaxFiles <= 0 {
+		o.MaxFiles = 15
+	}
+	if o.Queue <= 0 {
+		o.Queue = 8192
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// A Log is the record. Record is safe for concurrent use.
+type Log struct {
+	queue chan Event
+	lost  atomic.Uint64
+	file  *rotated // used by Run alone
+	log   *slog.Logger
+	down  bool // the disk refused last time; used by Run alone
+}
+
+// Record queues an event and never waits. Events recorded after Run has ended are not written.
+func (l *Log) Record(e Event) {
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	select {
+	case l.queue <- e:
+	default:
+		l.lost.Add(1)
+	}
+}
+
+const (
+	batchBytes = 64 << 10
+	// syncEvery bounds what a power cut can take: a sync for every call would be as slow as the disk.
+	syncEvery = time.Second
+)
+
+// Run writes what is recorded until ctx ends, then what is still queued, and closes the file.
+func (l *Log) Run(ctx context.Context) error {
+	tick := time.NewTicker(syncEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case e := <-l.queue:
+			l.write(l.batch(e))
+		case <-tick.C:
+			l.writeGap()
+			l.note(l.file.sync())
+		case <-ctx.Done():
+			return l.finish()
+		}
+	}
+}
+
+// batch takes what is queued after e, as far as it fits.
+func (l *Log) batch(e Event) (lines []byte, events uint64) {
+	lines, events = appendLine(nil, e), 1
+	for len(lines) < batchBytes {
+		select {
+		case e = <-l.queue:
+			lines, events = appendLine(lines, e), events+1
+		default:
+			return lines, events
+		}
+	}
+	return lines, events
+}
+
+// write writes a batch. A batch that the disk refuses is lost and counted.
+func (l *Log) write(lines []byte, events uint64) {
+	err := l.file.write(lines)
+	if err != nil {
+		l.lost.Add(events)
+	}
+	l.note(err)
+	if err == nil {
+		l.writeGap()
+	}
+}
+
+// writeGap puts on record how many events are missing up to here.
+func (l *Log) writeGap() {
+	lost := l.lost.Swap(0)
+	if lost == 0 {
+		return
+	}
+	err := l.file.write(appendLine(nil, Event{Time: time.Now(), Kind: Gap, Lost: lost}))
+	if err != nil {
+		l.lost.Add(lost)
+	} else {
+		l.log.Error("calls are missing from the audit record", "lost", lost)
+	}
+	l.note(err)
+}
+
+// note logs the disk's changes of mind, not every failed write.
+func (l *Log) note(err error) {
+	switch {
+	case err != nil && !l.down:
+		l.log.Error("the audit record cannot be written; calls go on and are counted", "error", err)
+	case err == nil && l.down:
+		l.log.Info("the audit record can be written again")
+	}
+	l.down = err != nil
+}
+
+func (l *Log) finish() error {
+	for {
+		select {
+		case e := <-l.queue:
+			l.write(l.batch(e))
+			continue
+		default:
+		}
+		l.writeGap()
+		return errors.Join(l.file.sync(), l.file.close())
+	}
+}

@@ -1,0 +1,265 @@
+package audit
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"sallyport/agent/state"
+)
+
+func stateDir(t *testing.T) state.Dir {
+	t.Helper()
+	dir, err := state.Open(filepath.Join(t.TempDir(), "state"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func openLog(t *testing.T, dir state.Dir, o Options) *Log {
+	t.Helper()
+	l, err := Open(dir, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// running runs l until the function it returns is called.
+func running(t *testing.T, l *Log) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := l.Run(ctx); err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	stop = sync.OnceFunc(func() { cancel(); wg.Wait() })
+	t.Cleanup(stop)
+	return stop
+}
+
+type parsed struct {
+	V int `json:"v"`
+	Event
+}
+
+func readLines(t *testing.T, path string) []parsed {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []parsed
+	s := bufio.NewScanner(bytes.NewReader(data))
+	for s.Scan() {
+		var p parsed
+		if err := json.Unmarshal(s.Bytes(), &p); err != nil {
+			t.Fatalf("%v in line %q", err, s.Text())
+		}
+		all = append(all, p)
+	}
+	return all
+}
+
+func TestRecordIsOneLinePerEvent(t *testing.T) {
+	t.Parallel()
+	dir := stateDir(t)
+	l := openLog(t, dir, Options{})
+	stop := running(t, l)
+	want := Event{
+		Time: time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.UTC), Kind: Call, Request: "r1", API: "orders", Method: "GET",
+		Path: "/orders/5\n{\"v\":1,\"event\":\"forged\"}", Caller: "key:flow <prod>", Verdict: Allowed, Rule: "GET /orders/**",
+		Status: 200, In: 1, Out: 2, Millis: 1.5, Auth: "kerberos",
+	}
+	l.Record(want)
+	l.Record(Event{Kind: Stop})
+	stop()
+
+	path := dir.Path("audit/audit.jsonl")
+	got := readLines(t, path)
+	if len(got) != 2 {
+		t.Fatalf("%d lines, want 2", len(got))
+	}
+	if diff := cmp.Diff(parsed{1, want}, got[0]); diff != "" {
+		t.Error(diff)
+	}
+	if got[1].Kind != Stop || time.Since(got[1].Time) > time.Hour {
+		t.Errorf("second line %+v, want a stop just now", got[1])
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v; want mode 0600", info, err)
+	}
+}
+
+// Whatever is recorded before the end is on the disk or in the count of a gap.
+func TestNothingIsLostSilently(t *testing.T) {
+	t.Parallel()
+	dir := stateDir(t)
+	l := openLog(t, dir, Options{Queue: 4})
+	for range 10 { // nobody writes yet: 4 fit
+		l.Record(Event{Kind: Call})
+	}
+	stop := running(t, l)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 500 {
+				l.Record(Event{Kind: Call})
+			}
+		})
+	}
+	wg.Wait()
+	stop()
+	var calls, lost uint64
+	for _, p := range readLines(t, dir.Path("audit/audit.jsonl")) {
+		switch p.Kind {
+		case Call:
+			calls++
+		case Gap:
+			lost += p.Lost
+		}
+	}
+	if calls+lost != 4010 || lost < 6 {
+		t.Errorf("%d calls and %d lost, want 4010 together and at least 6 lost", calls, lost)
+	}
+}
+
+// While the disk refuses, calls are counted; when it takes again, the record says how many are missing.
+func TestDiskRefuses(t *testing.T) {
+	t.Parallel()
+	dir := stateDir(t)
+	var out bytes.Buffer
+	l := openLog(t, dir, Options{Log: slog.New(slog.NewTextHandler(&out, nil))})
+	path := dir.Path("audit/audit.jsonl")
+	if err := l.file.close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(path, 0o700); err != nil { // stands for any error of the disk
+		t.Fatal(err)
+	}
+	for range 3 {
+		l.write(l.batch(Event{Kind: Call, Request: "lost"}))
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	l.write(l.batch(Event{Kind: Call, Request: "kept"}))
+	if err := l.finish(); err != nil {
+		t.Fatal(err)
+	}
+	got := readLines(t, path)
+	if len(got) != 2 || got[0].Request != "kept" || got[1].Kind != Gap || got[1].Lost != 3 {
+		t.Errorf("lines %+v, want the kept call and a gap of 3", got)
+	}
+	if n := strings.Count(out.String(), "cannot be written"); n != 1 {
+		t.Errorf("the fault was logged %d times, want once:\n%s", n, out.String())
+	}
+	if !strings.Contains(out.String(), "can be written again") {
+		t.Errorf("the end of the fault was not logged:\n%s", out.String())
+	}
+}
+
+func TestOpenMendsACutLine(t *testing.T) {
+	t.Parallel()
+	dir := stateDir(t)
+	l := openLog(t, dir, Options{})
+	l.write(l.batch(Event{Kind: Start}))
+	if err := l.finish(); err != nil {
+		t.Fatal(err)
+	}
+	path := dir.Path("audit/audit.jsonl")
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString(`{"v":1,"time":"2026-`); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = openLog(t, dir, Options{})
+	l.write(l.batch(Event{Kind: Stop}))
+	if err := l.finish(); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+	if len(lines) != 4 || lines[1] != `{"v":1,"time":"2026-` || !strings.Contains(lines[2], `"event":"repair"`) ||
+		!strings.Contains(lines[3], `"event":"stop"`) {
+		t.Errorf("lines:\n%s", data)
+	}
+}
+
+// The record never takes more than its bound, keeps the newest events and loses none of those it keeps.
+func TestRotation(t *testing.T) {
+	t.Parallel()
+	dir := stateDir(t)
+	l := openLog(t, dir, Options{MaxBytes: 1000, MaxFiles: 2})
+	const n = 100
+	for i := range n {
+		l.write(l.batch(Event{Kind: Call, Request: fmt.Sprint(i)}))
+	}
+	if err := l.finish(); err != nil {
+		t.Fatal(err)
+	}
+	names, err := filepath.Glob(dir.Path("audit/audit-*.jsonl"))
+	if err != nil || len(names) != 2 {
+		t.Fatalf("set aside: %v, %v; want 2 files", names, err)
+	}
+	next := -1
+	for _, path := range append(names, dir.Path("audit/audit.jsonl")) {
+		if info, err := os.Stat(path); err != nil || info.Size() > 1000 {
+			t.Errorf("%s: %v, %v; want at most 1000 bytes", path, info, err)
+		}
+		for _, p := range readLines(t, path) {
+			var i int
+			if _, err := fmt.Sscan(p.Request, &i); err != nil {
+				t.Fatal(err)
+			}
+			if next >= 0 && i != next {
+				t.Fatalf("event %d follows %d", i, next-1)
+			}
+			next = i + 1
+		}
+	}
+	if next != n {
+		t.Errorf("the last event is %d, want %d", next-1, n-1)
+	}
+}
+
+func TestLongWordsAreCut(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("ü", 100_000)
+	b := appendLine(nil, Event{Kind: Call, Request: long, API: long, Method: long, Path: long, Caller: long, Detail: long, Rule: long})
+	if len(b) > 8192 {
+		t.Errorf("the line has %d bytes", len(b))
+	}
+	var p parsed
+	if err := json.Unmarshal(b, &p); err != nil {
+		t.Fatal(err)
+	}
+	if strings.ContainsRune(p.Path, '\uFFFD') || !strings.HasSuffix(p.Path, "ü[cut]") {
+		t.Errorf("path ends in %q", p.Path[len(p.Path)-20:])
+	}
+}
