@@ -1,0 +1,239 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// rewatchPause is how long a broken watch waits before it is made again.
+	rewatchPause = time.Second
+	// updateTries bounds how often Update starts over because somebody else was faster.
+	updateTries = 20
+)
+
+// A Mirror is the in-memory copy of a bucket whose values are JSON records of type T. Reading is lock-free. A change
+// made through the mirror is visible in it when the call returns; changes by others arrive while Run runs. A record,
+// once in the mirror, is never modified.
+type Mirror[T any] struct {
+	bucket *Bucket
+	log    *slog.Logger
+	// changed is called after each change with the new state; calls do not overlap.
+	changed func(map[string]T)
+
+	state atomic.Pointer[map[string]T]
+
+	mu       sync.Mutex
+	revision map[string]uint64 // guarded by mu: of every key seen, deleted ones included
+	broken   atomic.Int64      // since when the watch is broken (Unix nanoseconds), 0 if it works
+}
+
+// NewMirror reads the bucket. changed may be nil; it is called once before NewMirror returns.
+func NewMirror[T any](ctx context.Context, b *Bucket, log *slog.Logger, changed func(map[string]T)) (*Mirror[T], error) {
+	if changed == nil {
+		changed = func(map[string]T) {}
+	}
+	m := &Mirror[T]{
+		bucket: b, log: log, changed: changed,
+		revision: map[string]uint64{},
+	}
+	m.state.Store(&map[string]T{})
+	initial, stop := context.WithCancel(ctx)
+	defer stop()
+	first := map[string]T{}
+	var bad error
+	err := b.Watch(initial, func(c Change) {
+		record, err := decode[T](c)
+		if err != nil {
+			bad = err
+			return
+		}
+		first[c.Key] = record
+		m.revision[c.Key] = c.Revision
+	}, stop)
+	switch {
+	case err != nil:
+		return nil, err
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("read the bucket %q: %w", b.name, context.Cause(ctx))
+	case bad != nil:
+		return nil, damaged("%v", bad)
+	}
+	m.state.Store(&first)
+	changed(first)
+	return m, nil
+}
+
+func decode[T any](c Change) (record T, err error) {
+	if err := json.Unmarshal(c.Value, &record); err != nil {
+		return record, fmt.Errorf("the record %q cannot be read: %w", c.Key, err)
+	}
+	return record, nil
+}
+
+// Run follows the bucket until ctx ends. A watch that breaks is made again.
+func (m *Mirror[T]) Run(ctx context.Context) error {
+	for {
+		seen := map[string]bool{}
+		initial := true
+		err := m.bucket.Watch(ctx, func(c Change) {
+			if initial {
+				seen[c.Key] = true
+			}
+			m.follow(c)
+		}, func() {
+			initial = false
+			m.forget(ctx, seen)
+			m.broken.Store(0)
+		})
+		if ctx.Err() != nil {
+			return nil
+		}
+		m.broken.CompareAndSwap(0, time.Now().UnixNano())
+		m.log.Error("the watch of the store broke, trying again", "bucket", m.bucket.name, "error", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(rewatchPause):
+		}
+	}
+}
+
+// Broken is for how long the mirror has not followed the bucket; 0 if it does.
+func (m *Mirror[T]) Broken() time.Duration {
+	if at := m.broken.Load(); at != 0 {
+		return time.Since(time.Unix(0, at))
+	}
+	return 0
+}
+
+// follow takes over a change seen by the watch.
+func (m *Mirror[T]) follow(c Change) {
+	if c.Deleted {
+		m.apply(c.Key, nil, c.Revision)
+		return
+	}
+	record, err := decode[T](c)
+	if err != nil {
+		m.log.Error("a record of the store cannot be read, the previous one stays", "bucket", m.bucket.name, "error", err)
+		return
+	}
+	m.apply(c.Key, &record, c.Revision)
+}
+
+// forget drops what a fresh watch has not shown: it was deleted while the watch was broken. What the bucket still
+// knows was merely written after the watch had begun.
+func (m *Mirror[T]) forget(ctx context.Context, seen map[string]bool) {
+	for key := range m.All() {
+		if seen[key] {
+			continue
+		}
+		if _, err := m.bucket.Get(ctx, key); errors.Is(err, ErrNotFound) {
+			m.mu.Lock()
+			revision := m.revision[key] + 1
+			m.mu.Unlock()
+			m.apply(key, nil, revision)
+		}
+	}
+}
+
+// apply takes over a record, nil for a deletion, unless something newer is here already.
+func (m *Mirror[T]) apply(key string, record *T, revision uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if revision <= m.revision[key] {
+		return
+	}
+	m.revision[key] = revision
+	next := maps.Clone(*m.state.Load())
+	if record == nil {
+		delete(next, key)
+	} else {
+		next[key] = *record
+	}
+	m.state.Store(&next)
+	m.changed(next)
+}
+
+// Get returns a key's record.
+func (m *Mirror[T]) Get(key string) (T, bool) {
+	record, ok := (*m.state.Load())[key]
+	return record, ok
+}
+
+// All returns the present state. It must not be modified.
+func (m *Mirror[T]) All() map[string]T { return *m.state.Load() }
+
+// Create stores a new record, or fails with ErrExists.
+func (m *Mirror[T]) Create(ctx context.Context, key string, record T) error {
+	value, err := json.Marshal(record)
+	if err != nil {
+		return fmt.Errorf("encode the record %q: %w", key, err)
+	}
+	revision, err := m.bucket.Create(ctx, key, value)
+	if err != nil {
+		return err
+	}
+	m.apply(key, &record, revision)
+	return nil
+}
+
+// Update replaces a record by what change makes of it. When somebody else was faster, change is called again with
+// their record. It must not modify what it is given. Its error is returned as it is, and nothing is written; a record
+// that is not there is ErrNotFound.
+func (m *Mirror[T]) Update(ctx context.Context, key string, change func(T) (T, error)) error {
+	for range updateTries {
+		entry, err := m.bucket.Get(ctx, key)
+		if err != nil {
+			return err
+		}
+		record, err := decode[T](Change{Entry: entry})
+		if err != nil {
+			return err
+		}
+		if record, err = change(record); err != nil {
+			return err
+		}
+		value, err := json.Marshal(record)
+		if err != nil {
+			return fmt.Errorf("encode the record %q: %w", key, err)
+		}
+		revision, err := m.bucket.Update(ctx, key, value, entry.Revision)
+		if errors.Is(err, ErrConflict) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		m.apply(key, &record, revision)
+		return nil
+	}
+	return fmt.Errorf("change the record %q: %w", key, ErrConflict)
+}
+
+// Delete takes a record away, or fails with ErrNotFound.
+func (m *Mirror[T]) Delete(ctx context.Context, key string) error {
+	for range updateTries {
+		entry, err := m.bucket.Get(ctx, key)
+		if err != nil {
+			return err
+		}
+		err = m.bucket.Delete(ctx, key, entry.Revision)
+		if errors.Is(err, ErrConflict) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		m.apply(key, nil, entry.Revision+1)
+		return nil
+	}
+	return fmt.Errorf("delete the record %q: %w", key, ErrConflict)
+}

@@ -1,0 +1,126 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"sallyport/relay/store"
+)
+
+type record struct{ N int }
+
+// mirrors returns two mirrors of one bucket, both following it, as two relay nodes would have.
+func mirrors(t *testing.T) (a, b *store.Mirror[record]) {
+	t.Helper()
+	bkt := bucket(t, open(t, t.TempDir()), "things")
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	t.Cleanup(func() { cancel(); running.Wait() })
+	out := make([]*store.Mirror[record], 2)
+	for i := range out {
+		m, err := store.NewMirror[record](ctx, bkt, testLog(t), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		running.Go(func() {
+			if err := m.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+		out[i] = m
+	}
+	return out[0], out[1]
+}
+
+func TestMirrorSeesItsOwnWritesAtOnceAndOthersSoon(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	a, b := mirrors(t)
+	if err := a.Create(ctx, "x", record{1}); err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := a.Get("x"); !ok || got.N != 1 {
+		t.Fatalf("own write: %v %v", got, ok)
+	}
+	waitFor(t, "the other mirror to have x", func() bool { got, ok := b.Get("x"); return ok && got.N == 1 })
+	if err := b.Create(ctx, "x", record{2}); !errors.Is(err, store.ErrExists) {
+		t.Fatalf("second Create: %v", err)
+	}
+	if err := b.Delete(ctx, "x"); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the first mirror to lose x", func() bool { _, ok := a.Get("x"); return !ok })
+	if err := a.Update(ctx, "x", func(r record) (record, error) { return r, nil }); !errors.Is(err, store.ErrNotFound) {
+		t.Fatalf("Update of nothing: %v", err)
+	}
+}
+
+// TestMirrorUpdatesDoNotGetLost has many writers add one to the same record through two mirrors.
+func TestMirrorUpdatesDoNotGetLost(t *testing.T) {
+	t.Parallel()
+	a, b := mirrors(t)
+	if err := a.Create(t.Context(), "n", record{}); err != nil {
+		t.Fatal(err)
+	}
+	var writers sync.WaitGroup
+	for i := range 10 {
+		m := []*store.Mirror[record]{a, b}[i%2]
+		writers.Go(func() {
+			for range 4 {
+				err := m.Update(t.Context(), "n", func(r record) (record, error) { return record{r.N + 1}, nil })
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	writers.Wait()
+	want := map[string]record{"n": {40}}
+	for _, m := range []*store.Mirror[record]{a, b} {
+		waitFor(t, "40", func() bool { return cmp.Diff(want, m.All()) == "" })
+	}
+}
+
+func TestAccessLogIsWrittenAndBounded(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	st := open(t, dir)
+	for i := range 1000 {
+		if !st.Append(fmt.Appendf(nil, `{"n":%d}`, i)) {
+			t.Fatalf("event %d was dropped", i)
+		}
+	}
+	if st.Append(make([]byte, 1<<20)) {
+		t.Error("an event of 1 MiB was taken")
+	}
+	if got := st.Dropped(); got != 1 {
+		t.Errorf("dropped %d, want 1", got)
+	}
+	closeStore(t, st)
+
+	st = open(t, dir)
+	events, err := st.Events(t.Context(), 100_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(events) != 1000 || string(events[0]) != `{"n":0}` || string(events[999]) != `{"n":999}` {
+		t.Errorf("%d events after a restart", len(events))
+	}
+}
+
+func waitFor(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for range 1000 {
+		if done() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond) // the store runs in real time, so synctest cannot serve
+	}
+	t.Fatalf("waited in vain for %s", what)
+}
