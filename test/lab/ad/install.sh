@@ -1,10 +1,12 @@
 #!/bin/bash
-# install.sh - everything the lab needs, from Debian's own archive. Root. Re-runnable: a no-op when all is there.
+# install.sh [PACKAGE...] - everything the lab needs (or the packages named), from Debian's own archive. Root.
+# Re-runnable: a no-op when all is there.
 set -euo pipefail
 PACKAGES=(samba samba-ad-provision samba-dsdb-modules samba-vfs-modules winbind smbclient
   ldb-tools ldap-utils krb5-user attr
   apache2 libapache2-mod-auth-gssapi gss-ntlmssp
   squid-openssl python3-gssapi curl openssl iproute2 util-linux)
+[ $# = 0 ] || PACKAGES=("$@")
 
 missing=()
 for p in "${PACKAGES[@]}"; do
