@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"fmt"
 	"net/http"
 	"time"
 )
@@ -104,4 +105,13 @@ const (
 	TooLarge    ResetCode = 6 // a configured limit was exceeded
 	Internal    ResetCode = 7 // a fault of the sender's
 	BadSequence ResetCode = 8 // the peer broke the protocol on this stream
+	NoMore      ResetCode = 9 // nothing is wrong: the rest of the receiver's body is not wanted; the sender's own half goes on
 )
+
+func (c ResetCode) String() string {
+	names := [...]string{"", "cancelled", "refused", "timed out", "stalled", "broken off", "too large", "internal", "bad sequence", "no more"}
+	if int(c) < len(names) && c > 0 {
+		return names[c]
+	}
+	return fmt.Sprintf("code %d", byte(c))
+}

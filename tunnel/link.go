@@ -1,0 +1,509 @@
+package tunnel
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// Side says which end of the link this is.
+type Side int
+
+// The relay opens odd streams, the agent even ones.
+const (
+	RelaySide Side = 1
+	AgentSide Side = 2
+)
+
+// Options of a Link. The zero value of each field means the default.
+type Options struct {
+	// Log receives what happens to the link; nil discards it.
+	Log *slog.Logger
+	// Serve is called in a goroutine of its own for each stream that the peer opens. It must return soon after the
+	// stream's Context ends. Nil refuses all streams.
+	Serve func(*Stream)
+	// Control is called for each control message, in the reader: it must not block. Nil ignores them.
+	Control func(kind string, body []byte)
+	// GoAway is called when the peer says that it takes no new streams, in the reader: it must not block.
+	GoAway func(reason string)
+	// MaxStreams is how many streams of the peer's are open at once; more are refused. Default 512.
+	MaxStreams int
+	// Memory bounds, in bytes, the body bytes that this side may have to hold for all streams of the link. Default 64 MB.
+	Memory int
+	// MaxWindow bounds, in bytes, one stream's share of it. Default 16 MB.
+	MaxWindow int
+	// StallTimeout ends a stream whose peer takes no bytes for so long while some wait. Default 75 s.
+	StallTimeout time.Duration
+}
+
+const (
+	defaultMaxStreams = 512
+	defaultMemory     = 64 << 20
+	defaultMaxWindow  = 16 << 20
+	defaultStall      = 75 * time.Second
+
+	// Liveness. None of these equals the idle timeouts common in proxies and balancers (30 and 60 s); a link is out of
+	// use 9 s after the last byte was heard and torn down 9 s later.
+	pingEvery    = 4 * time.Second
+	usableWithin = 9 * time.Second
+	deadAfter    = 18 * time.Second
+	tick         = time.Second
+
+	writeTimeout = deadAfter
+	// closeTimeout is how long a close frame may take: the peer may be gone.
+	closeTimeout = time.Second
+	// headTimeout is how long a head or control message in several frames may take to be complete.
+	headTimeout = 10 * time.Second
+
+	// maxQueued bounds the control frames that wait for a peer that does not read; maxControl one control message;
+	// maxPartial what incomplete heads of all streams hold.
+	maxQueued  = 4 << 20
+	maxControl = 1 << 20
+	maxPartial = 4 << 20
+)
+
+// Errors of streams and links. They are wrapped with what happened.
+var (
+	// ErrLinkLost: the link ended while the stream was under way. What the peer did with it is unknown.
+	ErrLinkLost = errors.New("link lost")
+	// ErrNotRun: the peer has certainly not run the request; it may be sent on another link.
+	ErrNotRun = errors.New("not run")
+	// ErrTimeout: the peer was silent for longer than the stream's timeout.
+	ErrTimeout = errors.New("timed out")
+)
+
+// errClosed is the reason of a link that this side closed on purpose.
+type errClosed struct{ reason string }
+
+func (e errClosed) Error() string { return "closed: " + e.reason }
+
+// A Link is one live WebSocket between an agent and a relay node, after the handshake. One goroutine reads and never
+// waits for a stream; one writes, and takes everything that is queued as one message. Safe for concurrent use.
+type Link struct {
+	ws   *websocket.Conn
+	side Side
+	o    Options
+
+	heard atomic.Int64 // when the last byte came, Unix nanoseconds
+	rtt   atomic.Int64 // nanoseconds, 0 before the first pong
+	held  atomic.Int64 // bytes that open windows may make this side hold
+
+	webSocketPing atomic.Pointer[string] // a WebSocket ping to answer
+
+	done    chan struct{} // closed when the link has failed or ended
+	wake    chan struct{} // capacity 1: there is something to write
+	serving sync.WaitGroup
+
+	mu       sync.Mutex // guards everything below
+	err      error      // why the link ended
+	streams  map[uint64]*Stream
+	next     uint64   // next stream to open
+	lastPeer uint64   // last stream that the peer opened
+	peerMax  int      // how many streams the peer takes
+	opened   int      // streams that this side opened and that are not finished
+	accepted int      // streams that the peer opened and that are not finished
+	goAway   bool     // we take no new streams
+	peerAway string   // why the peer takes none; "" while it does
+	urgent   ring     // streams with heads or little data to send
+	bulk     ring     // streams with much
+	control  [][]byte // encoded frames that go first
+	queued   int      // their bytes
+	partials int      // bytes of incomplete heads
+	pong     []byte   // payload of the pong to send, nil for none
+	writing  bool
+	ping     struct {
+		id   uint64
+		sent time.Time
+		out  bool
+	}
+	idle chan struct{} // closed and replaced when nothing is open or queued; for Drain
+
+	message []byte           // the reader's own: a control message in several frames
+	small   [smallChunk]byte // the reader's own: where small payloads are read to
+}
+
+// New makes a Link of a WebSocket whose handshake is done. It does nothing before Run.
+func New(ws *websocket.Conn, side Side, o Options) *Link {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	o.MaxStreams = orDefault(o.MaxStreams, defaultMaxStreams)
+	o.Memory = orDefault(o.Memory, defaultMemory)
+	o.MaxWindow = orDefault(o.MaxWindow, defaultMaxWindow)
+	o.StallTimeout = orDefault(o.StallTimeout, defaultStall)
+	l := &Link{
+		ws: ws, side: side, o: o,
+		done: make(chan struct{}), wake: make(chan struct{}, 1), idle: make(chan struct{}),
+		streams: map[uint64]*Stream{}, next: uint64(side), peerMax: defaultMaxStreams,
+	}
+	if side == AgentSide {
+		l.next = 2
+	}
+	l.heard.Store(time.Now().UnixNano())
+	ws.SetReadLimit(MaxMessage)
+	ws.SetPingHandler(func(text string) error {
+		l.webSocketPing.Store(&text)
+		l.wakeWriter()
+		return nil
+	})
+	return l
+}
+
+func orDefault[T int | time.Duration](v, def T) T {
+	if v > 0 {
+		return v
+	}
+	return def
+}
+
+// Run reads and writes until the link ends, and returns why; nil if this side closed it. When it returns, all streams
+// have ended and all Serve calls are done.
+func (l *Link) Run(ctx context.Context) error {
+	_ = l.SendControl(controlCapabilities, capabilities{MaxStreams: l.o.MaxStreams})
+	stop := context.AfterFunc(ctx, func() { l.fail(errClosed{context.Cause(ctx).Error()}) })
+	defer stop()
+	var wg sync.WaitGroup
+	wg.Go(l.writeLoop)
+	wg.Go(l.tickLoop)
+	l.fail(l.readLoop())
+	wg.Wait()
+	l.serving.Wait()
+	if _, ok := errors.AsType[errClosed](l.Err()); ok {
+		return nil
+	}
+	return l.Err()
+}
+
+// Err says why the link ended; nil while it has not.
+func (l *Link) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// Done is closed when the link has ended.
+func (l *Link) Done() <-chan struct{} { return l.done }
+
+// Usable says whether new streams should go here: something was heard within 9 s, and neither side is draining.
+func (l *Link) Usable() bool {
+	if time.Since(l.Heard()) > usableWithin {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err == nil && !l.goAway && l.peerAway == ""
+}
+
+// Heard is when the last byte of the peer's came.
+func (l *Link) Heard() time.Time { return time.Unix(0, l.heard.Load()) }
+
+// RTT is the last measured round trip; 0 before the first.
+func (l *Link) RTT() time.Duration { return time.Duration(l.rtt.Load()) }
+
+// Streams is the number of streams open now, both ways.
+func (l *Link) Streams() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.streams)
+}
+
+// Draining says why the link takes no new streams; "" while it does.
+func (l *Link) Draining() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.goAway && l.peerAway == "" {
+		return "this side is draining"
+	}
+	return l.peerAway
+}
+
+// Probe asks the peer for a sign of life and returns nil when one came before ctx ended.
+func (l *Link) Probe(ctx context.Context) error {
+	start := time.Now()
+	l.sendPing(start)
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		select {
+		case <-poll.C:
+			if l.Heard().After(start) {
+				return nil
+			}
+		case <-l.done:
+			return l.lost()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Open starts an exchange with the peer. It queues the head and does not wait for the network. end says that the request
+// has no body. An error wraps ErrNotRun.
+func (l *Link) Open(req *Request, end bool) (*Stream, error) {
+	return l.open(req, nil, end)
+}
+
+// OpenWithBody starts an exchange whose whole body is at hand, at most 64 kB; head and body leave together.
+func (l *Link) OpenWithBody(req *Request, body []byte) (*Stream, error) {
+	return l.open(req, body, true)
+}
+
+func (l *Link) open(req *Request, body []byte, end bool) (*Stream, error) {
+	head := appendRequest(make([]byte, 0, 512), req)
+	if len(head) > maxHead {
+		return nil, fmt.Errorf("%w: a request head of %d bytes; at most %d are sent", ErrNotRun, len(head), maxHead)
+	}
+	s := newStream(l)
+	if req.Expect {
+		s.credit = 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.mayOpen(); err != nil {
+		return nil, err
+	}
+	s.id = l.next
+	l.next += 2
+	l.opened++
+	l.streams[s.id] = s
+	s.queueHead(frameOpen, head, end && len(body) == 0)
+	if len(body) > 0 {
+		s.queueData(body)
+		s.endQueued = true
+	}
+	l.schedule(s)
+	return s, nil
+}
+
+// mayOpen says why no stream can be opened now. l.mu is held.
+func (l *Link) mayOpen() error {
+	switch {
+	case l.err != nil:
+		return fmt.Errorf("%w: %w", ErrNotRun, l.err)
+	case l.goAway:
+		return fmt.Errorf("%w: this side is draining", ErrNotRun)
+	case l.peerAway != "":
+		return fmt.Errorf("%w: the peer is draining: %s", ErrNotRun, l.peerAway)
+	case l.opened >= l.peerMax:
+		return fmt.Errorf("%w: all %d streams of the link are in use", ErrNotRun, l.peerMax)
+	case !l.hold(initialWindow):
+		return fmt.Errorf("%w: the link's %d bytes of memory are in use", ErrNotRun, l.o.Memory)
+	}
+	return nil
+}
+
+// hold reserves n bytes of the link's memory for a window.
+func (l *Link) hold(n int) bool {
+	if l.held.Add(int64(n)) > int64(l.o.Memory) {
+		l.held.Add(-int64(n))
+		return false
+	}
+	return true
+}
+
+// SendControl queues a control message: kind, and body as JSON, at most 1 MB.
+func (l *Link) SendControl(kind string, body any) error {
+	raw, err := json.Marshal(controlMessage{Kind: kind, Body: body})
+	if err != nil {
+		return fmt.Errorf("control message %s: %w", kind, err)
+	}
+	if len(raw) > maxControl {
+		return fmt.Errorf("control message %s has %d bytes; at most %d are sent", kind, len(raw), maxControl)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		return l.lostLocked()
+	}
+	for {
+		n := min(len(raw), maxPayload)
+		flags := byte(0)
+		if n < len(raw) {
+			flags = flagMore
+		}
+		l.queueControl(frameControl, flags, 0, raw[:n])
+		if raw = raw[n:]; len(raw) == 0 {
+			return nil
+		}
+	}
+}
+
+type controlMessage struct {
+	Kind string `json:"kind"`
+	Body any    `json:"body"`
+}
+
+// controlCapabilities is the first control message of each side; unknown members are ignored.
+const controlCapabilities = "capabilities"
+
+type capabilities struct {
+	MaxStreams int `json:"max_streams"`
+}
+
+// GoAway tells the peer that this side takes no new streams, and why. Streams under way go on.
+func (l *Link) GoAway(reason string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.goAway || l.err != nil {
+		return
+	}
+	l.goAway = true
+	l.queueControl(frameGoAway, 0, 0, appendGoAway(l.lastPeer, reason))
+	l.checkIdle()
+}
+
+// Drain calls GoAway, waits until all streams have ended and everything is written, and closes the link. When ctx ends
+// before that, it closes the link all the same and returns the cause.
+func (l *Link) Drain(ctx context.Context, reason string) error {
+	l.GoAway(reason)
+	defer l.Close(reason)
+	for {
+		l.mu.Lock()
+		idle, quiet := l.idle, l.quiet()
+		l.mu.Unlock()
+		if quiet {
+			return nil
+		}
+		select {
+		case <-idle:
+		case <-l.done:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("%d streams were still open: %w", l.Streams(), context.Cause(ctx))
+		}
+	}
+}
+
+// Close ends the link and all its streams now, and tells the peer why.
+func (l *Link) Close(reason string) { l.fail(errClosed{reason}) }
+
+// fail ends the link once. Streams whose head was never handed to the network were not run; the others are lost.
+func (l *Link) fail(err error) {
+	l.mu.Lock()
+	if l.err != nil {
+		l.mu.Unlock()
+		return
+	}
+	l.err = err
+	streams := make([]*Stream, 0, len(l.streams))
+	for _, s := range l.streams {
+		streams = append(streams, s)
+	}
+	lost, notRun := l.lostLocked(), fmt.Errorf("%w: %w", ErrNotRun, err)
+	l.mu.Unlock()
+	for _, s := range streams {
+		if s.mine() && !s.sent() {
+			s.kill(notRun, false)
+		} else {
+			s.kill(lost, false)
+		}
+	}
+	close(l.done)
+	code := websocket.CloseNormalClosure
+	if _, ok := errors.AsType[*protocolError](err); ok {
+		code = websocket.CloseProtocolError
+	}
+	msg := websocket.FormatCloseMessage(code, closeReason(err))
+	_ = l.ws.WriteControl(websocket.CloseMessage, msg, time.Now().Add(closeTimeout))
+	_ = l.ws.Close()
+}
+
+// closeReason fits a close frame (RFC 6455 section 5.5: 125 bytes with the code).
+func closeReason(err error) string {
+	s := err.Error()
+	if c, ok := errors.AsType[errClosed](err); ok {
+		s = c.reason
+	}
+	if len(s) > 120 {
+		s = s[:120]
+	}
+	return s
+}
+
+func (l *Link) lost() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lostLocked()
+}
+
+func (l *Link) lostLocked() error { return fmt.Errorf("%w: %w", ErrLinkLost, l.err) }
+
+// tickLoop keeps the link alive, and ends it when it is not; and it ends what has waited too long.
+func (l *Link) tickLoop() {
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	l.sendPing(time.Now())
+	lastPing := time.Now()
+	for {
+		select {
+		case <-l.done:
+			return
+		case now := <-t.C:
+			if silence := now.Sub(l.Heard()); silence > deadAfter {
+				l.fail(fmt.Errorf("nothing heard from the peer for %s", silence.Round(time.Second)))
+				return
+			}
+			if now.Sub(lastPing) >= pingEvery {
+				lastPing = now
+				l.sendPing(now)
+			}
+			if l.overflow() {
+				l.fail(fmt.Errorf("the peer does not read: %d bytes of control frames wait for it", maxQueued))
+				return
+			}
+			l.sweep(now)
+		}
+	}
+}
+
+func (l *Link) sendPing(now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ping.out && now.Sub(l.ping.sent) < deadAfter {
+		return // one at a time: the answer to a late one still counts
+	}
+	l.ping.id++
+	l.ping.sent, l.ping.out = now, true
+	l.queueControl(framePing, 0, 0, binary.BigEndian.AppendUint64(nil, l.ping.id))
+}
+
+// sweep resets streams that make no progress.
+func (l *Link) sweep(now time.Time) {
+	l.mu.Lock()
+	var stalled, late []*Stream
+	for _, s := range l.streams {
+		switch {
+		case s.out.size > 0 && now.Sub(s.progress) > l.o.StallTimeout:
+			stalled = append(stalled, s)
+		case s.headDue(now):
+			late = append(late, s)
+		}
+	}
+	l.mu.Unlock()
+	for _, s := range stalled {
+		s.Reset(Stalled, fmt.Sprintf("the peer took no bytes for %s", l.o.StallTimeout))
+	}
+	for _, s := range late {
+		s.Reset(BadSequence, "a head was not completed in time")
+	}
+}
+
+// checkIdle wakes Drain when there is nothing left to do. l.mu is held.
+func (l *Link) checkIdle() {
+	if l.goAway && l.quiet() {
+		close(l.idle)
+		l.idle = make(chan struct{})
+	}
+}
+
+func (l *Link) quiet() bool {
+	return len(l.streams) == 0 && !l.writing && len(l.control) == 0 && l.pong == nil && l.urgent.len() == 0 && l.bulk.len() == 0
+}

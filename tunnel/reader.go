@@ -1,0 +1,429 @@
+package tunnel
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// readLoop reads frames until the link ends. It never waits for a stream: what a stream cannot take within its window
+// is the peer's fault.
+func (l *Link) readLoop() error {
+	for {
+		kind, r, err := l.ws.NextReader()
+		if err != nil {
+			return readError(err)
+		}
+		if kind != websocket.BinaryMessage {
+			return violation("a text message")
+		}
+		if err := l.readMessage(heardReader{l, r}); err != nil {
+			return err
+		}
+	}
+}
+
+func readError(err error) error {
+	if ce, ok := errors.AsType[*websocket.CloseError](err); ok && ce.Code != websocket.CloseAbnormalClosure {
+		return fmt.Errorf("the peer closed the link: %s", printable([]byte(ce.Text)))
+	}
+	if errors.Is(err, websocket.ErrReadLimit) {
+		return violation("a message of more than %d bytes", MaxMessage)
+	}
+	return fmt.Errorf("read from the peer: %w", err)
+}
+
+// heardReader notes each sign of life, so that a large message on a slow line counts while it arrives.
+type heardReader struct {
+	l *Link
+	r io.Reader
+}
+
+func (h heardReader) Read(p []byte) (int, error) {
+	n, err := h.r.Read(p)
+	if n > 0 {
+		h.l.heard.Store(time.Now().UnixNano())
+	}
+	return n, err
+}
+
+func (l *Link) readMessage(r io.Reader) error {
+	var head [headerSize]byte
+	for {
+		switch _, err := io.ReadFull(r, head[:]); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			return violation("a frame header is cut short")
+		case err != nil:
+			return readError(err)
+		}
+		h := parseFrameHeader(&head)
+		if h.length > maxPayload {
+			return violation("a frame of %d bytes", h.length)
+		}
+		switch err := l.readFrame(h, r); {
+		case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+			return violation("a frame is cut short")
+		case err != nil:
+			return err
+		}
+	}
+}
+
+func (l *Link) readFrame(h frameHeader, r io.Reader) error {
+	if h.typ == frameData {
+		return l.readData(h, r)
+	}
+	payload, spent, err := l.payload(h.length, r)
+	if err != nil {
+		return err
+	}
+	if spent != nil {
+		defer spent.free()
+	}
+	switch h.typ {
+	case frameOpen:
+		return l.onOpen(h, payload)
+	case frameHead:
+		return l.onHead(h, payload)
+	case frameTrailer:
+		return l.onTrailer(h, payload)
+	case frameWindow:
+		return l.onWindow(h, payload)
+	case frameReset:
+		return l.onReset(h, payload)
+	case frameControl:
+		return l.onControl(h, payload)
+	case framePing:
+		return l.onPing(payload)
+	case framePong:
+		return l.onPong(payload)
+	case frameGoAway:
+		return l.onGoAway(payload)
+	}
+	return nil // an unknown type, from a newer peer: skipped
+}
+
+// payload reads n bytes, into memory that is good until the next frame.
+func (l *Link) payload(n int, r io.Reader) ([]byte, *chunk, error) {
+	if n <= len(l.small) {
+		_, err := io.ReadFull(r, l.small[:n])
+		return l.small[:n], nil, err
+	}
+	c := newChunk(n)
+	_, err := io.ReadFull(r, c.buf[:n])
+	return c.buf[:n], c, err
+}
+
+// find gives the stream, nil for one that is finished; a stream that never was is the peer's fault.
+func (l *Link) find(h frameHeader) (*Stream, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.streams[h.stream]; s != nil {
+		return s, nil
+	}
+	if h.stream == 0 || h.stream > l.lastPeer && !l.own(h.stream) || h.stream >= l.next && l.own(h.stream) {
+		return nil, violation("frame %#x for stream %d, which is not open", byte(h.typ), h.stream)
+	}
+	return nil, nil
+}
+
+// own says whether id is one of the numbers with which this side opens streams.
+func (l *Link) own(id uint64) bool { return id%2 == l.next%2 }
+
+func (l *Link) readData(h frameHeader, r io.Reader) error {
+	s, err := l.find(h)
+	if err != nil {
+		return err
+	}
+	if s == nil {
+		_, err := io.CopyN(io.Discard, r, int64(h.length))
+		return err
+	}
+	if err := s.receive(h.length, r, l.small[:]); err != nil {
+		return err
+	}
+	if h.flags&flagEnd != 0 {
+		s.remoteEnd(nil)
+	}
+	return nil
+}
+
+func (l *Link) onOpen(h frameHeader, payload []byte) error {
+	l.mu.Lock()
+	s := l.streams[h.stream]
+	switch {
+	case h.stream == 0 || l.own(h.stream):
+		l.mu.Unlock()
+		return violation("OPEN of stream %d", h.stream)
+	case s == nil && h.stream <= l.lastPeer:
+		l.mu.Unlock()
+		return nil // the rest of a head that was refused
+	case s != nil && s.partialType != frameOpen:
+		l.mu.Unlock()
+		return violation("OPEN of stream %d, which is open", h.stream)
+	case s == nil:
+		l.lastPeer = h.stream
+		if l.goAway || l.accepted >= l.o.MaxStreams || l.o.Serve == nil || !l.hold(initialWindow) {
+			l.queueControl(frameReset, 0, h.stream, appendReset(Refused, l.whyRefused()))
+			l.mu.Unlock()
+			return nil // frames that follow for it are skipped
+		}
+		s = newStream(l)
+		s.id, s.accepted = h.stream, true
+		l.accepted++
+		l.streams[s.id] = s
+	}
+	l.mu.Unlock()
+	head, err := s.collect(h, payload)
+	if err != nil || head == nil {
+		return err
+	}
+	req, err := parseRequest(head)
+	if err != nil {
+		l.o.Log.Warn("stream refused", "stream", s.id, "cause", err)
+		s.Reset(BadSequence, err.Error())
+		return nil
+	}
+	s.accept(req, h.flags&flagEnd != 0)
+	l.serving.Add(1)
+	go l.serve(s)
+	return nil
+}
+
+// whyRefused is for the peer's log. l.mu is held.
+func (l *Link) whyRefused() string {
+	switch {
+	case l.goAway:
+		return "draining"
+	case l.accepted >= l.o.MaxStreams:
+		return fmt.Sprintf("all %d streams are in use", l.o.MaxStreams)
+	case l.o.Serve == nil:
+		return "this side serves no streams"
+	}
+	return "the link's memory is in use"
+}
+
+// serve runs Serve and leaves nothing of the stream behind.
+func (l *Link) serve(s *Stream) {
+	defer l.serving.Done()
+	defer s.release()
+	l.o.Serve(s)
+}
+
+func (l *Link) onHead(h frameHeader, payload []byte) error {
+	s, err := l.find(h)
+	if err != nil || s == nil {
+		return err
+	}
+	if s.accepted || s.hasFinalHead() {
+		return violation("HEAD on stream %d, which expects none", h.stream)
+	}
+	head, err := s.collect(h, payload)
+	if err != nil || head == nil {
+		return err
+	}
+	resp, err := parseResponse(head)
+	if err != nil {
+		l.o.Log.Warn("response refused", "stream", s.id, "cause", err)
+		s.Reset(BadSequence, err.Error())
+		return nil
+	}
+	if !s.addResponse(resp) {
+		s.Reset(BadSequence, fmt.Sprintf("more than %d informational responses", maxInformational))
+		return nil
+	}
+	if h.flags&flagEnd != 0 {
+		s.remoteEnd(nil)
+	}
+	return nil
+}
+
+func (l *Link) onTrailer(h frameHeader, payload []byte) error {
+	s, err := l.find(h)
+	if err != nil || s == nil {
+		return err
+	}
+	block, err := s.collect(h, payload)
+	if err != nil || block == nil {
+		return err
+	}
+	trailer, err := parseFields(string(block))
+	if err != nil {
+		s.Reset(BadSequence, err.Error())
+		return nil
+	}
+	s.remoteEnd(trailer)
+	return nil
+}
+
+// collect puts a head that comes in several frames together. It gives nil while the head is incomplete. The result is
+// good until the next frame.
+func (s *Stream) collect(h frameHeader, payload []byte) ([]byte, error) {
+	l := s.link
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s.partialType == 0 && h.flags&flagMore == 0 {
+		if payload == nil {
+			payload = []byte{}
+		}
+		return payload, nil
+	}
+	if s.partialType != 0 && s.partialType != h.typ {
+		return nil, violation("frame %#x in the middle of a head of stream %d", byte(h.typ), h.stream)
+	}
+	if l.streams[s.id] != s {
+		return nil, nil // reset meanwhile
+	}
+	if s.partialType == 0 {
+		s.partialType, s.partialSince = h.typ, time.Now()
+	}
+	if len(s.partial)+len(payload) > maxHead || l.partials+len(payload) > maxPartial {
+		return nil, violation("a head of more than %d bytes, or too many at once", maxHead)
+	}
+	s.partial = append(s.partial, payload...)
+	l.partials += len(payload)
+	if h.flags&flagMore != 0 {
+		return nil, nil
+	}
+	whole := s.partial
+	l.partials -= len(whole)
+	s.partial, s.partialType = nil, 0
+	return whole, nil
+}
+
+func (l *Link) onWindow(h frameHeader, payload []byte) error {
+	n, err := parseU32(payload)
+	if err != nil {
+		return err
+	}
+	s, err := l.find(h)
+	if err != nil || s == nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s.credit += int64(n); s.credit > maxCredit {
+		return violation("a credit of %d bytes", s.credit)
+	}
+	if s.out.size > 0 && s.credit == int64(n) {
+		s.progress = time.Now()
+	}
+	l.schedule(s)
+	s.signalRoom()
+	return nil
+}
+
+func (l *Link) onReset(h frameHeader, payload []byte) error {
+	code, reason, err := parseReset(payload)
+	if err != nil {
+		return err
+	}
+	s, err := l.find(h)
+	if err != nil || s == nil {
+		return err
+	}
+	reset := &ResetError{Code: code, Reason: reason, Remote: true}
+	if code == NoMore {
+		s.stopSending(reset)
+		return nil
+	}
+	s.kill(reset, false)
+	return nil
+}
+
+func (l *Link) onControl(h frameHeader, payload []byte) error {
+	if h.flags&flagMore != 0 || l.message != nil {
+		if len(l.message)+len(payload) > maxControl {
+			return violation("a control message of more than %d bytes", maxControl)
+		}
+		l.message = append(l.message, payload...)
+		if h.flags&flagMore != 0 {
+			return nil
+		}
+		payload, l.message = l.message, nil
+	}
+	var m struct {
+		Kind string          `json:"kind"`
+		Body json.RawMessage `json:"body"`
+	}
+	if err := json.Unmarshal(payload, &m); err != nil {
+		return violation("a control message is not JSON: %v", err)
+	}
+	if m.Kind != controlCapabilities {
+		if l.o.Control != nil {
+			l.o.Control(m.Kind, m.Body)
+		}
+		return nil
+	}
+	var c capabilities
+	if err := json.Unmarshal(m.Body, &c); err != nil {
+		return violation("capabilities: %v", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c.MaxStreams > 0 {
+		l.peerMax = c.MaxStreams
+	}
+	return nil
+}
+
+// onPing answers; pings that come faster than the answers leave are answered once.
+func (l *Link) onPing(payload []byte) error {
+	if _, err := parseU64(payload); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pong = append([]byte(nil), payload...)
+	l.wakeWriter()
+	return nil
+}
+
+func (l *Link) onPong(payload []byte) error {
+	id, err := parseU64(payload)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ping.out && id == l.ping.id {
+		l.ping.out = false
+		l.rtt.Store(max(int64(time.Since(l.ping.sent)), 1))
+	}
+	return nil
+}
+
+// onGoAway: streams above the last one that the peer accepted were not run.
+func (l *Link) onGoAway(payload []byte) error {
+	last, reason, err := parseGoAway(payload)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	if l.peerAway == "" {
+		l.peerAway = "draining"
+		if reason != "" {
+			l.peerAway = reason
+		}
+	}
+	var above []*Stream
+	for id, s := range l.streams {
+		if l.own(id) && id > last {
+			above = append(above, s)
+		}
+	}
+	l.mu.Unlock()
+	for _, s := range above {
+		s.kill(fmt.Errorf("%w: the peer is draining: %s", ErrNotRun, reason), false)
+	}
+	if l.o.GoAway != nil {
+		l.o.GoAway(reason)
+	}
+	return nil
+}

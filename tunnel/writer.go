@@ -1,0 +1,345 @@
+package tunnel
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+const (
+	// quantum is how many body bytes one stream may put into a message before it is another's turn.
+	quantum = 16 << 10
+	// urgentData is the size up to which queued body bytes go before bulk.
+	urgentData = 4 << 10
+	// bulkShare is kept free in a message for bulk while there is any, so that many small streams cannot starve it.
+	bulkShare = 16 << 10
+)
+
+// A ring is the streams that have something to send, first come first served. Each stream is in one ring at most.
+type ring struct {
+	items []*Stream
+	head  int
+}
+
+func (r *ring) len() int { return len(r.items) - r.head }
+
+func (r *ring) push(s *Stream) {
+	if r.head > 0 && r.head == len(r.items) {
+		r.items, r.head = r.items[:0], 0
+	}
+	r.items = append(r.items, s)
+}
+
+func (r *ring) pop() *Stream {
+	s := r.items[r.head]
+	r.items[r.head] = nil
+	r.head++
+	return s
+}
+
+// schedule puts s into its ring if it has something to send now. l.mu is held.
+func (l *Link) schedule(s *Stream) {
+	if s.scheduled || !s.sendable() {
+		return
+	}
+	s.scheduled = true
+	if len(s.heads) > 0 || s.out.size <= urgentData {
+		l.urgent.push(s)
+	} else {
+		l.bulk.push(s)
+	}
+	l.wakeWriter()
+}
+
+func (l *Link) wakeWriter() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// queueControl queues a frame that goes before all stream data. What exceeds the bound is dropped and ends the link at
+// the next tick (overflow). l.mu is held.
+func (l *Link) queueControl(typ frameType, flags byte, stream uint64, payload []byte) {
+	if l.queued > maxQueued {
+		return
+	}
+	var h [headerSize]byte
+	frameHeader{typ, flags, len(payload), stream}.put(&h)
+	f := append(append(make([]byte, 0, headerSize+len(payload)), h[:]...), payload...)
+	l.control = append(l.control, f)
+	l.queued += len(f)
+	l.wakeWriter()
+}
+
+func (l *Link) overflow() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.queued > maxQueued
+}
+
+// A batch is one message being put together: what to write, and which chunks are free afterwards.
+type batch struct {
+	frames []batchFrame
+	size   int
+}
+
+type batchFrame struct {
+	header  [headerSize]byte
+	raw     []byte // a whole encoded frame, instead of header and payload
+	payload []byte
+	spent   *chunk
+}
+
+func (b *batch) room() int { return MaxMessage - b.size }
+
+func (b *batch) add(h frameHeader, payload []byte, spent *chunk) {
+	h.length = len(payload)
+	f := batchFrame{payload: payload, spent: spent}
+	h.put(&f.header)
+	b.frames = append(b.frames, f)
+	b.size += headerSize + len(payload)
+}
+
+func (b *batch) reset() {
+	for i := range b.frames {
+		if c := b.frames[i].spent; c != nil {
+			c.free()
+		}
+	}
+	clear(b.frames)
+	b.frames, b.size = b.frames[:0], 0
+}
+
+// writeLoop takes everything that is queued and writes it as one message, again and again. It is the only writer.
+func (l *Link) writeLoop() {
+	var b batch
+	defer b.reset()
+	for {
+		select {
+		case <-l.done:
+			return
+		case <-l.wake:
+		}
+		l.answerWebSocketPing()
+		for l.take(&b) {
+			if err := l.write(&b); err != nil {
+				l.fail(fmt.Errorf("write to the peer: %w", err))
+				return
+			}
+			b.reset()
+		}
+	}
+}
+
+// answerWebSocketPing answers pings of the WebSocket's own (RFC 6455 section 5.5.2), which something on the way may send.
+// Those that come faster than the answers leave are answered once.
+func (l *Link) answerWebSocketPing() {
+	if text := l.webSocketPing.Swap(nil); text != nil {
+		_ = l.ws.WriteControl(websocket.PongMessage, []byte(*text), time.Now().Add(closeTimeout))
+	}
+}
+
+func (l *Link) write(b *batch) error {
+	if err := l.ws.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return err
+	}
+	w, err := l.ws.NextWriter(websocket.BinaryMessage)
+	if err != nil {
+		return err
+	}
+	for i := range b.frames {
+		f := &b.frames[i]
+		if f.raw != nil {
+			_, err = w.Write(f.raw)
+		} else if _, err = w.Write(f.header[:]); err == nil && len(f.payload) > 0 {
+			_, err = w.Write(f.payload)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return w.Close()
+}
+
+// take fills b with what goes into the next message: control frames, then streams with little to send, then bulk, each
+// stream in its turn. It says whether there is anything.
+func (l *Link) take(b *batch) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.takeControl(b)
+	now := time.Now()
+	reserve := 0
+	if l.bulk.len() > 0 {
+		reserve = bulkShare
+	}
+	for n := l.urgent.len(); n > 0 && b.room() > reserve+headerSize; n-- {
+		l.takeTurn(l.urgent.pop(), b, now)
+	}
+	for before := -1; before != b.size && b.room() > 2*headerSize; {
+		before = b.size
+		for n := l.bulk.len(); n > 0 && b.room() > 2*headerSize; n-- {
+			l.takeTurn(l.bulk.pop(), b, now)
+		}
+	}
+	l.writing = len(b.frames) > 0
+	if !l.writing {
+		l.checkIdle()
+	}
+	return l.writing
+}
+
+func (l *Link) takeControl(b *batch) {
+	if l.pong != nil {
+		b.add(frameHeader{typ: framePong}, l.pong, nil)
+		l.pong = nil
+	}
+	n := 0
+	for _, f := range l.control {
+		if len(f) > b.room() {
+			break
+		}
+		b.frames = append(b.frames, batchFrame{raw: f})
+		b.size += len(f)
+		l.queued -= len(f)
+		n++
+	}
+	clear(l.control[:n])
+	if l.control = l.control[n:]; len(l.control) == 0 {
+		l.control = nil
+	}
+}
+
+// takeTurn lets one stream put its share into b and queues it again if it has more.
+func (l *Link) takeTurn(s *Stream, b *batch, now time.Time) {
+	s.scheduled = false
+	if s.localDone {
+		return // it was reset while it waited
+	}
+	before := b.size
+	s.take(b)
+	if b.size != before {
+		s.progress = now
+	}
+	if s.sendable() {
+		s.scheduled = true
+		l.bulk.push(s) // the writer takes again until nothing is left
+	}
+}
+
+// take moves what s may send now into b: heads, then body bytes within its credit and its share, then the end. l.mu is
+// held.
+func (s *Stream) take(b *batch) {
+	for len(s.heads) > 0 {
+		h := s.heads[0]
+		if headerSize+len(h.payload) > b.room() {
+			return
+		}
+		s.heads = s.heads[1:]
+		s.started = true
+		b.add(frameHeader{typ: h.typ, flags: h.flags, stream: s.id}, h.payload, nil)
+		if h.flags&flagEnd != 0 {
+			s.link.finish(s, true, false)
+			return
+		}
+	}
+	s.takeData(b)
+	if s.out.size == 0 && s.endQueued && !s.localDone && headerSize <= b.room() {
+		s.takeEnd(b)
+	}
+}
+
+func (s *Stream) takeData(b *batch) {
+	share := quantum
+	for s.out.size > 0 && s.credit > 0 && share > 0 && !s.localDone {
+		c := s.out.chunks[0]
+		n := int(min(int64(c.w-c.r), s.credit, int64(share), int64(b.room()-headerSize)))
+		if n <= 0 {
+			return
+		}
+		payload := c.buf[c.r : c.r+n]
+		c.r += n
+		s.out.size -= n
+		s.credit -= int64(n)
+		share -= n
+		var spent *chunk
+		if c.r == c.w {
+			spent = s.out.pop()
+		}
+		h := frameHeader{typ: frameData, stream: s.id}
+		last := s.out.size == 0 && s.endQueued && s.trailer == nil
+		if last {
+			h.flags = flagEnd
+		}
+		b.add(h, payload, spent)
+		if last {
+			s.link.finish(s, true, false)
+		}
+	}
+	if s.out.size <= maxOut/2 {
+		s.signalRoom()
+	}
+}
+
+// takeEnd adds the frames that end the local half when no body byte is left: trailers, or an empty DATA.
+func (s *Stream) takeEnd(b *batch) {
+	if s.trailer == nil {
+		b.add(frameHeader{typ: frameData, flags: flagEnd, stream: s.id}, nil, nil)
+		s.link.finish(s, true, false)
+		return
+	}
+	for {
+		n := min(len(s.trailer), b.room()-headerSize)
+		if n < min(len(s.trailer), 512) {
+			return // goes on in the next message
+		}
+		flags := byte(0)
+		if n < len(s.trailer) {
+			flags = flagMore
+		}
+		b.add(frameHeader{typ: frameTrailer, flags: flags, stream: s.id}, s.trailer[:n], nil)
+		if s.trailer = s.trailer[n:]; len(s.trailer) == 0 {
+			s.link.finish(s, true, false)
+			return
+		}
+	}
+}
+
+// queueHead queues an encoded head, in several frames if it is large. l.mu is held.
+func (s *Stream) queueHead(typ frameType, head []byte, end bool) {
+	for {
+		n := min(len(head), maxPayload)
+		f := outHead{typ: typ, payload: head[:n]}
+		head = head[n:]
+		switch {
+		case len(head) > 0:
+			f.flags = flagMore
+		case end:
+			f.flags = flagEnd
+		}
+		s.heads = append(s.heads, f)
+		if len(head) == 0 {
+			return
+		}
+	}
+}
+
+// queueData queues body bytes. l.mu is held.
+func (s *Stream) queueData(p []byte) {
+	if s.out.size == 0 {
+		s.progress = time.Now()
+	}
+	s.out.append(p)
+}
+
+// sendable says whether s has anything that may be sent now. l.mu is held.
+func (s *Stream) sendable() bool {
+	if s.localDone {
+		return false
+	}
+	return len(s.heads) > 0 || (s.out.size > 0 && s.credit > 0) || (s.out.size == 0 && s.endQueued)
+}
+
+func appendU32(n int) []byte { return binary.BigEndian.AppendUint32(nil, uint32(n)) }
