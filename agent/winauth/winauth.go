@@ -9,6 +9,7 @@ package winauth
 import (
 	"context"
 	"crypto/tls"
+	"time"
 )
 
 // A Credential is a person or service as whom requests are signed on. It is safe for concurrent use. It caches what may
@@ -58,6 +59,12 @@ type Handshake interface {
 	Protocol() string
 }
 
+// Expiring is what a Handshake also is when its sign-on ends at a known time.
+type Expiring interface {
+	// Expires says when the ticket ends under which the connection was signed on; zero if that is not known.
+	Expires() time.Time
+}
+
 // An Error is a sign-on that failed, in words for the admin. It is never shown to callers.
 type Error struct {
 	Kind Kind
@@ -80,6 +87,8 @@ const (
 	Rejected       Kind = "rejected"        // the server answered 401 to a complete sign-on: rights, channel binding, SPN of another account
 	NotMutual      Kind = "not-mutual"      // the server did not prove itself
 	BadToken       Kind = "bad-token"       // the server's token cannot be read
+	NoBinding      Kind = "no-binding"      // a channel binding is required, but this connection has none
+	NotReady       Kind = "not-ready"       // keytab, credential cache or stored password cannot be read
 )
 
 func (e *Error) Error() string {
