@@ -1,0 +1,137 @@
+package upstream
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+)
+
+// Bounds on what an upstream may answer. http.ReadResponse alone takes hundreds of thousands of fields.
+const (
+	maxHead          = 1 << 20
+	maxHeadLines     = 1000
+	maxInformational = 10
+)
+
+// A headReader reads answers from one connection.
+type headReader struct {
+	src io.Reader
+	br  *bufio.Reader
+}
+
+var (
+	errHeadTooLarge  = fmt.Errorf("the answer's head is larger than %d bytes", maxHead)
+	errTooManyFields = fmt.Errorf("the answer's head has more than %d lines", maxHeadLines)
+	errNotHTTP       = errors.New("the answer is not HTTP/1.1")
+	errControlByte   = errors.New("the answer's head has a control byte in it")
+)
+
+// read gives the next answer, informational ones included. The whole head is in the buffer and has been checked before
+// http.ReadResponse sees it. doubtful says that the framing could be read in two ways (Content-Length beside
+// Transfer-Encoding): the answer is read as RFC 9112 section 6.3 says, and the connection must end after it.
+//
+// An error before the head is complete consumes nothing: after a deadline, read may be called again.
+func (h *headReader) read(req *http.Request) (resp *http.Response, doubtful bool, err error) {
+	head, err := h.await()
+	if err != nil {
+		return nil, false, err
+	}
+	doubtful, err = checkHead(head)
+	if err != nil {
+		return nil, false, err
+	}
+	resp, err = http.ReadResponse(h.br, req)
+	if err != nil {
+		return nil, false, fmt.Errorf("the answer's head: %w", err)
+	}
+	return resp, doubtful, nil
+}
+
+// await blocks until a complete head is buffered and returns it, empty line included.
+func (h *headReader) await() ([]byte, error) {
+	scanned := 0
+	for need := 1; ; {
+		if _, err := h.br.Peek(need); err != nil {
+			if err == io.EOF && h.br.Buffered() > 0 {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
+		buf, _ := h.br.Peek(h.br.Buffered())
+		if end := headEnd(buf, scanned); end > 0 {
+			return buf[:end], nil
+		}
+		if len(buf) >= maxHead {
+			return nil, errHeadTooLarge
+		}
+		if bytes.Count(buf, []byte("\n")) > maxHeadLines {
+			return nil, errTooManyFields
+		}
+		if len(buf) == h.br.Size() {
+			h.grow(buf)
+		}
+		scanned = max(0, len(buf)-3) // the end may straddle two reads
+		need = len(buf) + 1
+	}
+}
+
+// grow gives the reader twice the buffer.
+func (h *headReader) grow(pending []byte) {
+	rest := io.MultiReader(bytes.NewReader(bytes.Clone(pending)), h.src)
+	h.br = bufio.NewReaderSize(rest, 2*h.br.Size())
+	_, _ = h.br.Peek(len(pending)) // from memory
+}
+
+// grown says that a large head has made the buffer larger than an idle connection should hold.
+func (h *headReader) grown() bool { return h.br.Size() > readBuffer }
+
+// headEnd is the length of the head that ends in buf, 0 if it goes on. Lines may end in a bare LF (RFC 9112 section
+// 2.2), as http.ReadResponse reads them.
+func headEnd(buf []byte, from int) int {
+	for i := from; i < len(buf); i++ {
+		nl := bytes.IndexByte(buf[i:], '\n')
+		if nl < 0 {
+			return 0
+		}
+		i += nl
+		switch rest := buf[i+1:]; {
+		case bytes.HasPrefix(rest, []byte("\n")):
+			return i + 2
+		case bytes.HasPrefix(rest, []byte("\r\n")):
+			return i + 3
+		}
+	}
+	return 0
+}
+
+// checkHead refuses what http.ReadResponse would take and a careful reader would not.
+func checkHead(head []byte) (doubtful bool, err error) {
+	if !bytes.HasPrefix(head, []byte("HTTP/1.")) {
+		return false, errNotHTTP
+	}
+	lines := 0
+	var length, encoding bool
+	for len(head) > 0 {
+		line, rest, _ := bytes.Cut(head, []byte("\n"))
+		line = bytes.TrimSuffix(line, []byte("\r"))
+		if lines++; lines > maxHeadLines {
+			return false, errTooManyFields
+		}
+		for _, b := range line {
+			if b < ' ' && b != '\t' || b == 0x7f {
+				return false, errControlByte
+			}
+		}
+		length = length || isField(line, "content-length")
+		encoding = encoding || isField(line, "transfer-encoding")
+		head = rest
+	}
+	return length && encoding, nil
+}
+
+func isField(line []byte, name string) bool {
+	return len(line) > len(name) && line[len(name)] == ':' && bytes.EqualFold(line[:len(name)], []byte(name))
+}

@@ -1,0 +1,106 @@
+package upstream
+
+import (
+	"net/http"
+	"time"
+
+	"sallyport/tunnel"
+)
+
+// busyRetry is when a caller who found no place should come back.
+const busyRetry = 2 * time.Second
+
+// A refusal is what callers see of a Kind: status and problem. Nothing internal is in it; the Error goes to the log.
+type refusal struct {
+	status        int
+	code          string
+	title, detail string
+	origin        string
+	reset         tunnel.ResetCode // when an answer has already begun
+}
+
+// refusalOf is the one table from errors to what callers see.
+func refusalOf(k Kind) refusal {
+	switch k {
+	case Unreachable:
+		return refusal{
+			http.StatusBadGateway, "upstream-unreachable", "The internal API cannot be reached.",
+			"The agent could not connect to the API. Its administrator finds the reason in the agent's log under this request ID.",
+			tunnel.OriginAgent, tunnel.BrokenOff,
+		}
+	case TLSFailed:
+		return refusal{
+			http.StatusBadGateway, "upstream-tls", "The internal API's TLS certificate or protocol is not accepted.",
+			"The agent could not set up a verified TLS connection to the API. The agent's log says what is wrong with it.",
+			tunnel.OriginAgent, tunnel.BrokenOff,
+		}
+	case AuthFailed:
+		return refusal{
+			http.StatusBadGateway, "upstream-auth", "The internal API did not accept the agent's credential.",
+			"The agent's own sign-on to the API failed; another key or password of the caller's will not help. The agent's log says why.",
+			tunnel.OriginAgent, tunnel.BrokenOff,
+		}
+	case NoIdentity:
+		return refusal{
+			http.StatusForbidden, "no-identity", "The request lacks the identity that this API needs.",
+			"The API is called in the caller's own name, and the request does not prove one. It was not run as anybody else.",
+			tunnel.OriginAgent, tunnel.BrokenOff,
+		}
+	case TimedOut:
+		return refusal{
+			http.StatusGatewayTimeout, "upstream-timeout", "The internal API did not answer in time.",
+			"The API was silent for longer than its configured timeout. The request may still have been run.",
+			tunnel.OriginUpstream, tunnel.TimedOut,
+		}
+	case Busy:
+		return refusal{
+			http.StatusServiceUnavailable, "upstream-busy", "Too many calls to this API are running.",
+			"The API's limit of concurrent calls is reached. The request was not run; repeat it later.",
+			tunnel.OriginAgent, tunnel.Refused,
+		}
+	case BadRequest:
+		return refusal{
+			http.StatusBadRequest, "bad-request", "The request cannot be passed on.",
+			"The method, the request target or a header field has a form that cannot be sent to the API.",
+			tunnel.OriginAgent, tunnel.BadSequence,
+		}
+	case BodyTooLarge:
+		return refusal{
+			http.StatusRequestEntityTooLarge, "body-too-large", "The request's body is too large.",
+			"The body exceeds the limit that the agent's configuration sets for this API.",
+			tunnel.OriginAgent, tunnel.TooLarge,
+		}
+	case BodyBroken:
+		return refusal{
+			http.StatusBadRequest, "body-incomplete", "The request's body did not arrive whole.",
+			"The body stalled, broke off or did not have the length that was announced.",
+			tunnel.OriginAgent, tunnel.BrokenOff,
+		}
+	case CallerGone:
+		return refusal{
+			http.StatusServiceUnavailable, "cancelled", "The exchange was cancelled.",
+			"The agent stopped the exchange before it was complete.",
+			tunnel.OriginAgent, tunnel.Cancelled,
+		}
+	}
+	return refusal{
+		http.StatusBadGateway, "upstream-broken", "The internal API's answer is broken.",
+		"The API closed the connection or sent something that is not a valid answer. The agent's log says what.",
+		tunnel.OriginUpstream, tunnel.BrokenOff,
+	}
+}
+
+// response is the answer to a caller whose exchange ended with e before the upstream's answer.
+func (e *Error) response() *tunnel.Response {
+	r := refusalOf(e.Kind)
+	p := &tunnel.Problem{
+		Code: r.code, Title: r.title, Detail: r.detail, Origin: r.origin, Executed: tunnel.ExecutedUnknown,
+	}
+	if e.NotRun {
+		p.Executed = tunnel.ExecutedNo
+	}
+	if e.Kind == Busy {
+		p.RetryAfter = busyRetry
+	}
+	return &tunnel.Response{Status: r.status, Header: make(http.Header), Problem: p}
+}

@@ -1,0 +1,114 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sallyport/tunnel"
+)
+
+// switchLinger is how long the caller may still send to an upstream that has ended its half of an upgraded exchange.
+const switchLinger = 10 * time.Second
+
+// A switched is an upgraded exchange: bytes both ways after a 101, until both have ended or neither says anything.
+type switched struct {
+	s      *service
+	up     *upgradedBody
+	idle   time.Duration
+	active atomic.Int64 // when bytes last went either way, in Unix nanoseconds
+}
+
+// upgraded passes the 101 on and then bytes, beginning with those that came right behind it.
+func (s *service) upgraded(ctx context.Context, resp *http.Response) error {
+	w := &switched{s: s, up: resp.Body.(*upgradedBody), idle: s.t.cfg.IdleTimeout}
+	protocol := upgradeOf(resp.Header)
+	out := s.head(resp)
+	out.Header.Set("Upgrade", protocol)
+	out.ContentLength = -1
+	if err := s.sent(s.st.SendResponse(out, false)); err != nil {
+		return err
+	}
+	w.touch()
+	s.st.SetReadTimeout(0) // fromUpstream keeps the time for both directions
+	s.st.SetWriteTimeout(s.body.silence)
+	var toUpstream sync.WaitGroup
+	var inErr error
+	toUpstream.Go(func() { inErr = w.fromCaller() })
+	outErr := w.fromUpstream()
+	var late *time.Timer
+	if outErr == nil {
+		late = time.AfterFunc(switchLinger, func() { s.st.Reset(tunnel.Cancelled, "the upstream has ended its half") })
+	} else {
+		s.st.Reset(refusalOf(asError(ctx, outErr, false).Kind).reset, "the upgraded exchange ended")
+		_ = w.up.Close()
+	}
+	toUpstream.Wait()
+	if late != nil && !late.Stop() {
+		inErr = nil // cut off after the upstream's end: a whole exchange
+	}
+	if outErr != nil {
+		return outErr
+	}
+	return inErr
+}
+
+func (w *switched) touch() { w.active.Store(time.Now().UnixNano()) }
+
+func (w *switched) quiet() time.Duration { return time.Since(time.Unix(0, w.active.Load())) }
+
+// fromUpstream copies until the upstream ends its half. It alone reads the connection, and ends the exchange when
+// nothing has gone either way for too long.
+func (w *switched) fromUpstream() error {
+	buf := copyBuffers.Get().(*[chunkHead + copySize + 2]byte)
+	defer copyBuffers.Put(buf)
+	for {
+		w.up.a.c.readUntil(time.Now().Add(w.idle - w.quiet()))
+		n, err := w.up.Read(buf[:copySize])
+		if n > 0 {
+			w.touch()
+			if _, werr := w.s.st.Write(buf[:n]); werr != nil {
+				return &Error{Kind: CallerGone, Err: fmt.Errorf("send to the caller: %w", werr)}
+			}
+			w.s.out += int64(n)
+		}
+		switch {
+		case err == io.EOF:
+			return w.s.st.CloseWrite(nil)
+		case errors.Is(err, os.ErrDeadlineExceeded) && w.quiet() < w.idle:
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return &Error{Kind: TimedOut, Err: fmt.Errorf("the upgraded exchange was silent for %s", w.idle)}
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// fromCaller copies until the caller ends its half, which the upstream is told.
+func (w *switched) fromCaller() error {
+	buf := copyBuffers.Get().(*[chunkHead + copySize + 2]byte)
+	defer copyBuffers.Put(buf)
+	for {
+		n, err := w.s.st.Read(buf[:copySize])
+		if n > 0 {
+			w.touch()
+			w.s.body.taken.Add(int64(n))
+			if _, werr := w.up.Write(buf[:n]); werr != nil {
+				return werr
+			}
+		}
+		if err == io.EOF {
+			return w.up.CloseWrite()
+		}
+		if err != nil {
+			w.up.a.c.abort()
+			return &Error{Kind: CallerGone, Err: fmt.Errorf("read from the caller: %w", err)}
+		}
+	}
+}
