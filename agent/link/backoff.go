@@ -1,0 +1,74 @@
+package link
+
+import (
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"sallyport/tunnel"
+)
+
+const (
+	backoffBase = 500 * time.Millisecond
+	// backoffCap keeps the wait after the relay is back short, and ten thousand agents below 500 dials a second.
+	backoffCap = 45 * time.Second
+	// permanentWait is between tries that an admin has to make succeed first: often enough to notice that he has.
+	permanentWait = 5 * time.Minute
+	// longestWait bounds what a relay may ask for.
+	longestWait = time.Hour
+	// settled is how long a link must have lived for its end to count as the first failure.
+	settled = time.Minute
+)
+
+// A Backoff decides how long to wait before the next try: exponential with full jitter, so that agents that lost the
+// same relay do not come back together. The zero value is ready. Not safe for concurrent use.
+type Backoff struct {
+	failures int
+	// random gives a number in [0, n); nil is math/rand/v2.
+	random func(n int64) int64
+}
+
+// Next counts a failure and says how long to wait after it.
+func (b *Backoff) Next(err error) time.Duration {
+	b.failures++
+	if asked := retryAfter(err); asked > 0 {
+		// At least what was asked for, and then spread: everybody was asked the same.
+		return asked + b.jitter(max(asked/4, backoffBase))
+	}
+	if permanent(err) {
+		return permanentWait - permanentWait/10 + b.jitter(permanentWait/5)
+	}
+	limit := backoffCap
+	if b.failures < 10 { // beyond, the shift passes the cap
+		limit = min(backoffCap, backoffBase<<(b.failures-1))
+	}
+	return b.jitter(limit)
+}
+
+// Reset forgets the failures.
+func (b *Backoff) Reset() { b.failures = 0 }
+
+func (b *Backoff) jitter(limit time.Duration) time.Duration {
+	if b.random != nil {
+		return time.Duration(b.random(int64(limit)))
+	}
+	return time.Duration(rand.Int64N(int64(limit)))
+}
+
+// permanent says whether trying again is useless before an admin has acted.
+func permanent(err error) bool {
+	if r, ok := errors.AsType[*tunnel.Refusal](err); ok {
+		return r.Permanent
+	}
+	return errors.Is(err, tunnel.ErrRelayKey)
+}
+
+// retryAfter is what the relay, or what stands before it, asked for.
+func retryAfter(err error) (d time.Duration) {
+	if r, ok := errors.AsType[*tunnel.Refusal](err); ok {
+		d = r.RetryAfter
+	} else if e, ok := errors.AsType[*DialError](err); ok {
+		d = e.RetryAfter
+	}
+	return min(max(d, 0), longestWait)
+}

@@ -1,0 +1,151 @@
+// Package link is the agent's side of getting to the relay and staying there: dial through whatever proxy the company
+// has, verify, sign on, keep a number of links up, back off, and move to a new link before an old one ends.
+//
+// It does not speak the protocol (tunnel does) and knows nothing of APIs: what comes through a link is handed to Serve.
+// It never gives up and never ends the process because a relay refused.
+//
+//	d, err := link.NewDialer(link.DialConfig{Relay: "https://relay.example.com", Proxy: proxy, Log: log})
+//	welcome, err := link.Join(ctx, d, id.JoinClaim(code), relayKey) // once
+//	ls := link.New(link.Config{Dialer: d, Identity: id, RelayKey: relayKey, Serve: serve, ...})
+//	err = ls.Run(ctx)                                       // until ctx ends; then drains
+//
+// The order of reading: link.go (the links), slot.go (one of them over time), backoff.go, dial.go (one attempt), proxy.go,
+// diagnose.go (what came back instead).
+package link
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"sallyport/tunnel"
+)
+
+// An Identity makes the claim with which the agent signs on: its own key (agent/identity), or later an Entra token.
+// Claim is called for every dial, so that a token is fresh.
+type Identity interface {
+	Claim(ctx context.Context) (tunnel.AgentIdentity, error)
+}
+
+// Config says which links to keep. Zero values are the defaults.
+type Config struct {
+	// Dialer gets to the relay.
+	Dialer *Dialer
+	// Identity is who signs on; RelayKey is the fingerprint of the key that the relay has to prove.
+	Identity Identity
+	RelayKey string
+	// Links is how many are kept up at once; default 2, so that one that breaks leaves another.
+	Links int
+	// Name is what the admin calls this machine, Version the program's version; both for people only.
+	Name, Version string
+	// DrainTimeout is how long streams may go on when the agent stops or a link is replaced; default 30 s.
+	DrainTimeout time.Duration
+	// Serve is called in a goroutine of its own for each stream; see tunnel.Options.
+	Serve func(*tunnel.Stream)
+	// Up is called when a link is up, before any other use of it; it must not block.
+	Up func(*tunnel.Link)
+	// Control is called for the relay's control messages; it must not block.
+	Control func(kind string, body []byte)
+	// Log takes what happens to the links.
+	Log *slog.Logger
+}
+
+const (
+	defaultLinks = 2
+	defaultDrain = 30 * time.Second
+)
+
+// Links are the agent's links to its relay. Safe for concurrent use.
+type Links struct {
+	c        Config
+	instance string
+
+	mu   sync.Mutex // guards live
+	live map[*tunnel.Link]struct{}
+}
+
+// New prepares the links; Run dials them.
+func New(c Config) *Links {
+	if c.Links <= 0 {
+		c.Links = defaultLinks
+	}
+	if c.DrainTimeout <= 0 {
+		c.DrainTimeout = defaultDrain
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Links{c: c, instance: newInstance(), live: map[*tunnel.Link]struct{}{}}
+}
+
+// newInstance names this process among all that ever used the same key.
+func newInstance() string {
+	var b [12]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(b[:])
+}
+
+// Run keeps the links up until ctx ends, then drains them: the relay is told, streams may end within DrainTimeout. It
+// returns when every link has ended. Its error is a fault of the configuration, never the network's or the relay's.
+func (ls *Links) Run(ctx context.Context) error {
+	if ls.c.Dialer == nil || ls.c.Identity == nil || ls.c.RelayKey == "" {
+		return errors.New("links need a dialer, an identity and the relay's pinned key")
+	}
+	var wg sync.WaitGroup
+	for n := range ls.c.Links {
+		wg.Go(func() { newSlot(ls, n).run(ctx) })
+	}
+	wg.Wait()
+	return nil
+}
+
+// Each calls f for every link that is up.
+func (ls *Links) Each(f func(*tunnel.Link)) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	for l := range ls.live {
+		f(l)
+	}
+}
+
+// Up is the number of links that the relay can use now.
+func (ls *Links) Up() (n int) {
+	ls.Each(func(l *tunnel.Link) {
+		if l.Usable() {
+			n++
+		}
+	})
+	return n
+}
+
+func (ls *Links) add(l *tunnel.Link) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	ls.live[l] = struct{}{}
+}
+
+func (ls *Links) remove(l *tunnel.Link) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	delete(ls.live, l)
+}
+
+// Join makes the agent a member: one handshake that proves the agent's key and the one-time code, which is not sent. The
+// welcome names the agent. It may be repeated with the same key and code when it is not known whether it succeeded.
+func Join(ctx context.Context, d *Dialer, who tunnel.AgentIdentity, relayKey string) (tunnel.Welcome, error) {
+	who.Claim.Kind, who.Claim.Instance, who.Claim.Generation = tunnel.KindJoin, newInstance(), 1
+	ws, welcome, err := d.dial(ctx, who, relayKey)
+	if err != nil {
+		return tunnel.Welcome{}, err
+	}
+	_ = ws.Close() // the verdict was the last word
+	if welcome.Agent == "" {
+		return tunnel.Welcome{}, fmt.Errorf("join at %s: the relay gave no agent ID; is it of another version?", d.relay)
+	}
+	return welcome, nil
+}

@@ -1,0 +1,169 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"sallyport/tunnel"
+)
+
+// repeatAfter is how long the same failure is not logged again.
+const repeatAfter = 10 * time.Minute
+
+// A slot is one of the links that are kept up, through all its generations. It belongs to the goroutine of run.
+type slot struct {
+	ls         *Links
+	number     int
+	generation uint64
+	backoff    Backoff
+	log        *slog.Logger
+
+	failure   string // what was logged last
+	failureAt time.Time
+
+	serving sync.WaitGroup // links that are up or drain
+}
+
+func newSlot(ls *Links, n int) *slot {
+	return &slot{ls: ls, number: n, log: ls.c.Log.With("slot", n)}
+}
+
+// run keeps one link up until ctx ends, and returns when the last of its links has ended.
+func (s *slot) run(ctx context.Context) {
+	defer s.serving.Wait()
+	for ctx.Err() == nil {
+		ws, err := s.dial(ctx)
+		if err == nil {
+			err = s.use(ctx, ws)
+		}
+		if err == nil || ctx.Err() != nil {
+			continue // the relay asked for a new link, or the agent stops
+		}
+		wait := s.backoff.Next(err)
+		s.report(err, wait)
+		sleep(ctx, wait)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// dial makes one attempt.
+func (s *slot) dial(ctx context.Context) (*websocket.Conn, error) {
+	who, err := s.ls.c.Identity.Claim(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("find out who this agent is: %w", err)
+	}
+	s.generation++
+	who.Claim.Kind = tunnel.KindLink
+	who.Claim.Instance, who.Claim.Slot, who.Claim.Generation = s.ls.instance, s.number, s.generation
+	who.Claim.Name, who.Claim.Version = s.ls.c.Name, s.ls.c.Version
+	ws, welcome, err := s.ls.c.Dialer.dial(ctx, who, s.ls.c.RelayKey)
+	if err != nil {
+		return nil, err
+	}
+	s.log.Info("link up", "relay", s.ls.c.Dialer.relay.String(), "gateway", who.Claim.Gateway, "agent", welcome.Agent,
+		"node", welcome.Node, "relay_version", welcome.Version, "generation", s.generation)
+	s.failure = ""
+	return ws, nil
+}
+
+// use serves a link until a new one is needed. It returns nil if the relay drains it, which then goes on beside its
+// successor; otherwise why it ended.
+func (s *slot) use(ctx context.Context, ws *websocket.Conn) error {
+	began := time.Now()
+	away := make(chan string, 1)
+	l := tunnel.New(ws, tunnel.AgentSide, tunnel.Options{
+		Log: s.log, Serve: s.ls.c.Serve, Control: s.ls.c.Control,
+		GoAway: func(reason string) {
+			select {
+			case away <- reason:
+			default: // said before
+			}
+		},
+	})
+	ended := make(chan error, 1)
+	moved := make(chan struct{})
+	s.serving.Go(func() { ended <- s.serve(ctx, l, moved) })
+	select {
+	case err := <-ended:
+		if time.Since(began) >= settled {
+			s.backoff.Reset()
+		}
+		if err == nil {
+			err = errors.New("the link was closed")
+		}
+		return fmt.Errorf("link lost after %s: %w", time.Since(began).Round(time.Second), err)
+	case reason := <-away:
+		s.log.Info("the relay drains the link; a new one is dialed while its streams end", "reason", reason, "streams", l.Streams())
+		close(moved)
+		if time.Since(began) < settled {
+			// A relay that drains each link as soon as it is up must not make the agent spin.
+			sleep(ctx, s.backoff.Next(nil))
+		} else {
+			s.backoff.Reset()
+		}
+		return nil
+	}
+}
+
+// serve runs a link to its end. When ctx ends, or the slot has moved on, the link is drained first.
+func (s *slot) serve(ctx context.Context, l *tunnel.Link, moved <-chan struct{}) error {
+	var run sync.WaitGroup
+	var err error
+	// The link outlives ctx, so that its streams can end.
+	run.Go(func() { err = l.Run(context.WithoutCancel(ctx)) })
+	s.ls.add(l)
+	defer s.ls.remove(l)
+	if s.ls.c.Up != nil {
+		s.ls.c.Up(l)
+	}
+	reason := "the agent stops"
+	select {
+	case <-l.Done():
+		run.Wait()
+		return err
+	case <-moved:
+		reason = "a new link takes over"
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), s.ls.c.DrainTimeout,
+		fmt.Errorf("the drain timeout of %s passed", s.ls.c.DrainTimeout))
+	defer cancel()
+	if err := l.Drain(drain, reason); err != nil {
+		s.log.Warn("streams were cut off", "reason", reason, "error", err)
+	}
+	run.Wait()
+	return err
+}
+
+// report logs a failure: at once if it is a new one, else every ten minutes.
+func (s *slot) report(err error, wait time.Duration) {
+	text := err.Error()
+	level := slog.LevelWarn
+	if permanent(err) {
+		level = slog.LevelError
+	}
+	if text == s.failure && time.Since(s.failureAt) < repeatAfter {
+		level = slog.LevelDebug
+	} else {
+		s.failure, s.failureAt = text, time.Now()
+	}
+	msg := "no link; trying again"
+	if permanent(err) {
+		msg = "no link; an admin has to act, then the agent links by itself"
+	}
+	s.log.Log(context.Background(), level, msg, "error", err, "next_try", wait.Round(time.Millisecond).String())
+}
