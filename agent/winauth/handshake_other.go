@@ -156,7 +156,7 @@ func (h *handshake) Answer(ctx context.Context, values []string) (Token, error) 
 	case sentType1:
 		return h.afterType1(list)
 	default:
-		h.cred.ntlmResult(h.spn, false)
+		h.cred.refused.result(h.spn, false, h.cred.options.Clock())
 		return h.fail(h.rejected("NTLM"))
 	}
 }
@@ -387,7 +387,7 @@ func (h *handshake) Finish(values []string) error {
 	case sentKerberos:
 		h.failed = h.finishKerberos(values)
 	case sentType3:
-		h.cred.ntlmResult(h.spn, true)
+		h.cred.refused.result(h.spn, true, h.cred.options.Clock())
 		h.failed = h.finishNTLM(values)
 	case idle:
 		if h.cred.options.Mutual {

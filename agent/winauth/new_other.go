@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
-	"time"
 
 	"sallyport/agent/winauth/kerberos"
 	"sallyport/agent/winauth/ntlm"
@@ -29,14 +27,7 @@ type credential struct {
 	krb      *kerberos.Client       // nil where there is no realm for the account
 	noKrb    error                  // why
 
-	mu    sync.Mutex // guards holds
-	holds map[string]hold
-}
-
-// A hold keeps a refused NTLM sign-on from being repeated as fast as requests come in, which would lock the account.
-type hold struct {
-	until    time.Time
-	failures int
+	refused holds // NTLM sign-ons; the Kerberos client has its own
 }
 
 // NewService gives the service account's own credential: a keytab's or a credential cache's. The sources are read once
@@ -101,7 +92,7 @@ func NewAccount(o Options, a Account) (Credential, error) {
 }
 
 func newCredential(o Options, id string, n name, cfg kerberos.Config) (Credential, error) {
-	c := &credential{id: id, options: o, name: n, password: cfg.Password, holds: make(map[string]hold)}
+	c := &credential{id: id, options: o, name: n, password: cfg.Password}
 	if o.Protocol == NTLM {
 		return c, nil
 	}
@@ -190,16 +181,8 @@ func (c *credential) ntlmAllowed() bool {
 
 // ntlmClient starts an NTLM sign-on, unless it failed a moment ago.
 func (c *credential) ntlmClient(spn string, binding []byte) (*ntlm.Client, error) {
-	c.mu.Lock()
-	h := c.holds[spn]
-	c.mu.Unlock()
-	if left := h.until.Sub(c.options.Clock()); left > 0 {
-		return nil, &Error{
-			Kind: Rejected,
-			Err: fmt.Errorf("%s was refused by %s %d times; not tried again for %s, so as not to lock the account",
-				c.id, spn, h.failures, left.Round(time.Second)),
-			Mend: "check the password and the account's rights",
-		}
+	if err := c.refused.check(c.id, spn, c.options.Clock()); err != nil {
+		return nil, err
 	}
 	p, err := c.password()
 	if err != nil {
@@ -210,29 +193,6 @@ func (c *credential) ntlmClient(spn string, binding []byte) (*ntlm.Client, error
 		a.User = c.name.user + "@" + c.name.suffix // a UPN goes without a domain
 	}
 	return ntlm.NewClient(a, spn, binding, c.options.Clock), nil
-}
-
-const (
-	firstHold = 5 * time.Second
-	longHold  = 15 * time.Minute
-	maxHolds  = 256
-)
-
-// ntlmResult remembers how an NTLM sign-on ended: each refusal doubles the time until the next try.
-func (c *credential) ntlmResult(spn string, ok bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if ok {
-		delete(c.holds, spn)
-		return
-	}
-	h, known := c.holds[spn]
-	if !known && len(c.holds) >= maxHolds {
-		clear(c.holds) // no agent has so many upstreams that refuse it
-	}
-	h.failures++
-	h.until = c.options.Clock().Add(min(firstHold<<min(h.failures-1, 16), longHold))
-	c.holds[spn] = h
 }
 
 // ticket gets a Kerberos ticket, with the error in the admin's words.
