@@ -69,7 +69,7 @@ record() { echo "STEP $*" >>"$T/json/steps"; }
 check() {
   local name=$1 limit=$2 start=$SECONDS
   shift 2
-  if timeout -k 10 "$limit" "$@" >"$T/out" 2>&1; then
+  if timeout -k 10 "$limit" "$@" >"$T/out" 2>&1 </dev/null; then
     printf '    ok    %-44s %4d s\n' "$name" $((SECONDS - start))
     record pass "$name"
   else
@@ -146,8 +146,9 @@ form() {
   check "gofumpt" 300 bash -c "$(declare -f gofumpt_clean); gofumpt_clean"
   check "go vet, Linux" 600 go vet ./...
   check "go vet, Windows" 600 env GOOS=windows CGO_ENABLED=0 go vet ./...
-  check "staticcheck, Linux" 600 go tool -modfile=tools.mod staticcheck ./...
-  check "staticcheck, Windows" 600 bash -c 'GOBIN='"$T/bin"' go build -modfile=tools.mod -o '"$T/bin/"' honnef.co/go/tools/cmd/staticcheck && GOOS=windows CGO_ENABLED=0 '"$T/bin/staticcheck"' ./...'
+  check "staticcheck is built" 600 go build -modfile=tools.mod -o "$T/bin/" honnef.co/go/tools/cmd/staticcheck &&
+    check "staticcheck, Linux" 600 "$T/bin/staticcheck" ./... &&
+    check "staticcheck, Windows" 600 env GOOS=windows CGO_ENABLED=0 "$T/bin/staticcheck" ./...
   local m
   for m in $(modules); do
     [ "$m" = . ] || check "vet and build of the module $m" 600 bash -c "cd $m && go vet ./... && go build -o $T/bin/ ./..."
