@@ -1,0 +1,194 @@
+// Package gateway knows which gateways exist, which agents belong to them and which links are live, and picks the link
+// that a request travels on.
+//
+// The gateways, their agents and their join codes are records of the store, one record to a gateway, so that each
+// change is one write: a code is used up in the same write that makes its agent a member. The links are this process's
+// own. The package does not know connectors and carries no request; relay/connector does, on the link that Pick gives.
+//
+//	r, err := gateway.New(ctx, st, gateway.Config{URL: "https://relay.example.com", Dir: data, Log: log})
+//	go r.Run(ctx)                                   // follows the store
+//	mux.HandleFunc("GET /_/link", r.ServeLink)
+//	join, err := r.AddGateway(ctx, "plant1", 0)     // join.Encode() is for the admin
+//	link, err := r.Pick("plant1", "orders")
+//	s, err := link.Open(request, true)
+//	err = r.Drain(ctx)                              // before the store closes
+package gateway
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sallyport/relay/store"
+	"sallyport/tunnel"
+)
+
+// Errors of this package that callers branch on.
+var (
+	ErrUnknownGateway = errors.New("unknown gateway")
+	ErrUnknownAgent   = errors.New("unknown agent")
+	ErrExists         = errors.New("exists already")
+	ErrNoLink         = errors.New("no agent of this gateway is connected")
+	ErrNotOffered     = errors.New("no connected agent of this gateway offers the API")
+)
+
+// Config of a Registry.
+type Config struct {
+	// URL is the relay's public URL, as agents dial it.
+	URL string
+	// Dir is the data folder; the relay's signing key is kept in it.
+	Dir string
+	// Node names this relay node. Default: the host name.
+	Node string
+	// Version is the relay program's version, for people only.
+	Version string
+	// Log takes what happens to gateways and links.
+	Log *slog.Logger
+	// Peer gives the address of the one who sent the request, behind trusted proxies too. Default: the connection's.
+	Peer func(*http.Request) string
+	// Link sets the bounds of each link; its Log, Serve, Control and GoAway are not used. Zero values are the defaults.
+	Link tunnel.Options
+	// CloneProbe is how long an agent's present link has to answer before a link of another process with the same key
+	// takes its place. Default 3 s.
+	CloneProbe time.Duration
+}
+
+const (
+	defaultCloneProbe = 3 * time.Second
+	// replacedDrain is how long streams may go on over a link that a newer one has replaced.
+	replacedDrain = 30 * time.Second
+)
+
+// A Registry holds the gateways and the links. It is safe for concurrent use.
+type Registry struct {
+	c        Config
+	key      ed25519.PrivateKey
+	records  *store.Mirror[Record]
+	unproved *doorkeeper
+
+	// sites is replaced, never changed, so that Pick takes no lock.
+	sites atomic.Pointer[map[string]*site]
+
+	mu       sync.Mutex     // guards draining and the links of every site
+	draining bool           // no new links
+	serving  sync.WaitGroup // links being served and closed
+}
+
+// A site is a gateway and its live links.
+type site struct {
+	record atomic.Pointer[Record]
+	links  atomic.Pointer[[]*Link] // replaced, never changed; under Registry.mu
+}
+
+func (s *site) all() []*Link { return *s.links.Load() }
+
+// New loads the gateways and the signing key, which is made at the first start.
+func New(ctx context.Context, st *store.Store, c Config) (*Registry, error) {
+	if c.Node == "" {
+		c.Node, _ = os.Hostname() // for people only
+	}
+	if c.CloneProbe == 0 {
+		c.CloneProbe = defaultCloneProbe
+	}
+	if c.Peer == nil {
+		c.Peer = func(q *http.Request) string {
+			host, _, _ := net.SplitHostPort(q.RemoteAddr)
+			return host
+		}
+	}
+	r := &Registry{c: c, unproved: newDoorkeeper()}
+	r.sites.Store(&map[string]*site{})
+	bucket, err := st.Bucket(ctx, "gateways")
+	if err != nil {
+		return nil, err
+	}
+	if r.records, err = store.NewMirror(ctx, bucket, c.Log, r.reconcile); err != nil {
+		return nil, fmt.Errorf("load the gateways: %w", err)
+	}
+	if r.key, err = loadKey(c.Dir, len(r.records.All()) == 0); err != nil {
+		return nil, fmt.Errorf("load the relay's signing key: %w", err)
+	}
+	return r, nil
+}
+
+// Run follows the store until ctx ends.
+func (r *Registry) Run(ctx context.Context) error { return r.records.Run(ctx) }
+
+// Broken is for how long the store could not be followed; 0 if it can.
+func (r *Registry) Broken() time.Duration { return r.records.Broken() }
+
+// Fingerprint of the relay's signing key, which agents pin.
+func (r *Registry) Fingerprint() string {
+	return tunnel.Fingerprint(r.key.Public().(ed25519.PublicKey))
+}
+
+// reconcile takes over the gateways as the store has them now, and closes the links of those who are no longer
+// members. Calls do not overlap.
+func (r *Registry) reconcile(records map[string]Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old := *r.sites.Load()
+	next := make(map[string]*site, len(records))
+	for name, record := range records {
+		s := old[name]
+		if s == nil {
+			s = &site{}
+			s.links.Store(&[]*Link{})
+		}
+		s.record.Store(&record)
+		next[name] = s
+		for _, l := range s.all() {
+			if a := record.agent(l.Agent); a == nil {
+				r.expel(l, "the agent was removed")
+			} else if a.Revoked() {
+				r.expel(l, "the agent was revoked")
+			}
+		}
+	}
+	for name, s := range old {
+		if next[name] == nil {
+			for _, l := range s.all() {
+				r.expel(l, "the gateway was removed")
+			}
+		}
+	}
+	r.sites.Store(&next)
+}
+
+// expel closes a link without waiting for it: the other side may not answer.
+func (r *Registry) expel(l *Link, reason string) {
+	r.c.Log.Info("link closed", "gateway", l.Gateway, "agent", l.Agent, "reason", reason)
+	r.serving.Go(func() { l.Close(reason) })
+}
+
+// Drain takes no new links, tells all agents to go elsewhere, and waits until every stream has ended, or ctx has. The
+// links are closed when it returns.
+func (r *Registry) Drain(ctx context.Context) error {
+	r.mu.Lock()
+	r.draining = true
+	var links []*Link
+	for _, s := range *r.sites.Load() {
+		links = append(links, s.all()...)
+	}
+	r.mu.Unlock()
+	errs := make([]error, len(links))
+	var wg sync.WaitGroup
+	for i, l := range links {
+		wg.Go(func() {
+			if err := l.Drain(ctx, "the relay stops"); err != nil {
+				errs[i] = fmt.Errorf("drain the link of agent %s: %w", l.Agent, err)
+			}
+		})
+	}
+	wg.Wait()
+	r.serving.Wait()
+	return errors.Join(errs...)
+}

@@ -1,0 +1,201 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"sallyport/tunnel"
+)
+
+// maxAPIs bounds what one agent can offer.
+const maxAPIs = 1024
+
+// A Link is a live link to an agent of a gateway. What can be done with it is in tunnel.Link; Open begins a stream.
+type Link struct {
+	*tunnel.Link
+	// Gateway and Agent say whose link it is, as proved in the handshake.
+	Gateway, Agent string
+	Since          time.Time
+
+	claim tunnel.Claim
+	peer  string
+	offer atomic.Pointer[Offer] // nil before the agent has made one
+}
+
+// An Offer is the body of the control message "offer": the APIs that an agent offers. A newer one replaces it.
+type Offer struct {
+	APIs []OfferedAPI `json:"apis"`
+	// Policy is a hash of the allow-list, for people to compare agents by.
+	Policy string `json:"policy,omitempty"`
+}
+
+// An OfferedAPI is an API as the relay knows it: by name alone.
+type OfferedAPI struct {
+	Name string `json:"name"`
+}
+
+// ControlOffer is the kind of the control message that carries an Offer.
+const ControlOffer = "offer"
+
+// parseOffer reads an offer; unknown members are ignored.
+func parseOffer(body []byte) (*Offer, error) {
+	var o Offer
+	if err := json.Unmarshal(body, &o); err != nil {
+		return nil, fmt.Errorf("read the agent's offer: %w", err)
+	}
+	if len(o.APIs) > maxAPIs {
+		return nil, fmt.Errorf("the agent offers %d APIs; at most %d are taken", len(o.APIs), maxAPIs)
+	}
+	for _, api := range o.APIs {
+		if err := CheckName(api.Name); err != nil {
+			return nil, fmt.Errorf("read the agent's offer: %w", err)
+		}
+	}
+	o.Policy = label(o.Policy)
+	return &o, nil
+}
+
+// Offers reports whether the agent offers the API.
+func (l *Link) Offers(api string) bool {
+	o := l.offer.Load()
+	return o != nil && slices.Contains(o.APIs, OfferedAPI{api})
+}
+
+// ready reports whether the link can be picked. One whose agent has not said yet what it offers is not there yet.
+func (l *Link) ready() bool { return l.offer.Load() != nil && l.Usable() }
+
+func (l *Link) status() LinkStatus {
+	s := LinkStatus{
+		Slot: l.claim.Slot, Since: l.Since, Peer: l.peer, Version: label(l.claim.Version),
+		RTT: l.RTT(), Streams: l.Streams(), State: "up", APIs: []string{},
+	}
+	if l.Draining() != "" {
+		s.State = "draining"
+	} else if !l.Usable() {
+		s.State = "silent"
+	}
+	if o := l.offer.Load(); o != nil {
+		for _, api := range o.APIs {
+			s.APIs = append(s.APIs, api.Name)
+		}
+	}
+	return s
+}
+
+// Pick returns the link with the fewest streams among those that are usable and whose agent offers the API, but none of
+// exclude. The error is ErrUnknownGateway, ErrNoLink or ErrNotOffered.
+func (r *Registry) Pick(gateway, api string, exclude ...*Link) (*Link, error) {
+	s := (*r.sites.Load())[gateway]
+	if s == nil {
+		return nil, ErrUnknownGateway
+	}
+	var best *Link
+	var least int
+	refusal := ErrNoLink
+	for _, l := range s.all() {
+		if !l.ready() {
+			continue
+		}
+		if !l.Offers(api) {
+			refusal = ErrNotOffered
+			continue
+		}
+		if slices.Contains(exclude, l) {
+			continue
+		}
+		if n := l.Streams(); best == nil || n < least {
+			best, least = l, n
+		}
+	}
+	if best == nil {
+		if refusal == ErrNotOffered && slices.ContainsFunc(exclude, func(l *Link) bool { return l.Offers(api) }) {
+			return nil, ErrNoLink
+		}
+		return nil, refusal
+	}
+	return best, nil
+}
+
+// attach makes a link pickable. It fails if the agent or its gateway was removed since the handshake began, if another
+// process with the agent's key was faster, or if the relay drains. A link that it replaces is returned.
+func (r *Registry) attach(l *Link) (replaced []*Link, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.draining {
+		return nil, errors.New("the relay stops")
+	}
+	s := (*r.sites.Load())[l.Gateway]
+	if s == nil {
+		return nil, errors.New("the gateway was removed")
+	}
+	if a := s.record.Load().agent(l.Agent); a == nil || a.Revoked() {
+		return nil, errors.New("the agent was revoked")
+	}
+	for _, other := range s.all() {
+		if other.Agent != l.Agent {
+			continue
+		}
+		switch {
+		case other.claim.Instance == l.claim.Instance && other.claim.Slot == l.claim.Slot:
+			if other.claim.Generation >= l.claim.Generation {
+				return nil, errors.New("a newer link of this slot is up")
+			}
+			replaced = append(replaced, other)
+		case other.claim.Instance != l.claim.Instance && other.Since.After(l.Since):
+			return nil, errors.New("another process with this agent's key has linked")
+		case other.claim.Instance != l.claim.Instance:
+			replaced = append(replaced, other) // it has not answered: occupied looked
+		}
+	}
+	next := slices.DeleteFunc(slices.Clone(s.all()), func(o *Link) bool { return slices.Contains(replaced, o) })
+	next = append(next, l)
+	s.links.Store(&next)
+	return replaced, nil
+}
+
+// detach takes a link out of its site, if it is still there.
+func (r *Registry) detach(l *Link) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range *r.sites.Load() {
+		if slices.Contains(s.all(), l) {
+			next := slices.DeleteFunc(slices.Clone(s.all()), func(o *Link) bool { return o == l })
+			s.links.Store(&next)
+		}
+	}
+}
+
+// rivals are the links of the same agent that belong to another process and are not being drained.
+func (r *Registry) rivals(c tunnel.Claim) (rivals []*Link) {
+	s := (*r.sites.Load())[c.Gateway]
+	if s == nil {
+		return nil
+	}
+	for _, l := range s.all() {
+		if l.Agent == c.Agent && l.claim.Instance != c.Instance && l.Draining() == "" {
+			rivals = append(rivals, l)
+		}
+	}
+	return rivals
+}
+
+// occupied reports whether one of the links answers, and so is a second process with the same key.
+func (r *Registry) occupied(ctx context.Context, rivals []*Link) bool {
+	ctx, cancel := context.WithTimeout(ctx, r.c.CloneProbe)
+	defer cancel()
+	answers := make(chan bool, len(rivals))
+	for _, l := range rivals {
+		r.serving.Go(func() { answers <- l.Probe(ctx) == nil })
+	}
+	for range rivals {
+		if <-answers {
+			return true
+		}
+	}
+	return false
+}

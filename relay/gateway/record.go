@@ -1,0 +1,154 @@
+package gateway
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"sallyport/tunnel"
+)
+
+const (
+	// maxAgents and maxCodes bound a record.
+	maxAgents = 128
+	maxCodes  = 32
+)
+
+// A Record is a gateway as the store keeps it. It is never modified; changes are made to a copy.
+type Record struct {
+	Name    string    `json:"name"`
+	Created time.Time `json:"created"`
+	Agents  []Agent   `json:"agents,omitempty"`
+	Codes   []Code    `json:"codes,omitempty"`
+}
+
+// An Agent is a member of a gateway.
+type Agent struct {
+	ID string `json:"id"`
+	// Key is the agent's public key (Ed25519).
+	Key []byte `json:"key"`
+	// Name is what the agent's admin called the machine.
+	Name   string    `json:"name,omitempty"`
+	Joined time.Time `json:"joined"`
+	// RevokedAt is when an admin revoked the agent; it stays on record, so that it can be told.
+	RevokedAt time.Time `json:"revokedAt,omitzero"`
+}
+
+// Revoked reports whether the agent may no longer link.
+func (a *Agent) Revoked() bool { return !a.RevokedAt.IsZero() }
+
+// A Code is a one-time code that has not expired. The code itself is not kept.
+type Code struct {
+	// Key is the public half of the key derived from the code (tunnel.JoinKey).
+	Key     []byte    `json:"key"`
+	Expires time.Time `json:"expires"`
+	// UsedBy is the ID of the agent that has joined with it.
+	UsedBy string `json:"usedBy,omitempty"`
+}
+
+// AgentID derives an agent's ID from its public key: 80 bits of its SHA-256, in Crockford's base 32, so that nobody can
+// take another agent's ID.
+func AgentID(key ed25519.PublicKey) string {
+	sum := sha256.Sum256(key)
+	return base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").EncodeToString(sum[:10])
+}
+
+func (r *Record) agent(id string) *Agent {
+	for i := range r.Agents {
+		if r.Agents[i].ID == id {
+			return &r.Agents[i]
+		}
+	}
+	return nil
+}
+
+// withCode adds a code and drops the expired ones.
+func (r Record) withCode(c Code, now time.Time) (Record, error) {
+	live := slices.DeleteFunc(slices.Clone(r.Codes), func(c Code) bool { return now.After(c.Expires) })
+	if len(live) >= maxCodes {
+		return r, fmt.Errorf("gateway %s has %d join codes already; wait until some have expired", r.Name, len(live))
+	}
+	r.Codes = append(live, c)
+	return r, nil
+}
+
+// redeem makes the agent with this key a member, if the code allows it. The same agent may redeem its code again, in
+// case the answer was lost on the way.
+func (r Record) redeem(codeKey, key ed25519.PublicKey, name string, now time.Time) (Record, error) {
+	i := slices.IndexFunc(r.Codes, func(c Code) bool { return codeKey.Equal(ed25519.PublicKey(c.Key)) })
+	id := AgentID(key)
+	switch {
+	case i < 0:
+		return r, refuse("code-unknown", "this join code is unknown or was removed; "+anotherCode, r.Name)
+	case now.After(r.Codes[i].Expires):
+		return r, refuse("code-expired", "this join code has expired; "+anotherCode, r.Name)
+	case r.Codes[i].UsedBy == id:
+		if a := r.agent(id); a != nil && !a.Revoked() {
+			return r, nil
+		}
+		return r, refuse("code-used", "this join code was used, and the agent was revoked since; "+anotherCode, r.Name)
+	case r.Codes[i].UsedBy != "":
+		return r, refuse("code-used", "this join code was used by another agent; "+anotherCode, r.Name)
+	}
+	r.Codes = slices.Clone(r.Codes)
+	r.Codes[i].UsedBy = id
+	// An agent that was revoked and holds a new code was let in again by an admin.
+	r.Agents = slices.DeleteFunc(slices.Clone(r.Agents), func(a Agent) bool { return a.ID == id })
+	if len(r.Agents) >= maxAgents {
+		if r.Agents = withoutOldestRevoked(r.Agents); len(r.Agents) >= maxAgents {
+			return r, refuse("gateway-full", "gateway %s has as many agents as a gateway can have", r.Name)
+		}
+	}
+	r.Agents = append(r.Agents, Agent{ID: id, Key: key, Name: label(name), Joined: now})
+	return r, nil
+}
+
+const anotherCode = "make another with 'sallyport-relay gateway join %s'"
+
+// refuse words a refusal that an admin has to lift.
+func refuse(code, format string, v ...any) *tunnel.Refusal {
+	return &tunnel.Refusal{Code: code, Reason: fmt.Sprintf(format, v...), Permanent: true}
+}
+
+func withoutOldestRevoked(agents []Agent) []Agent {
+	oldest := -1
+	for i := range agents {
+		if agents[i].Revoked() && (oldest < 0 || agents[i].RevokedAt.Before(agents[oldest].RevokedAt)) {
+			oldest = i
+		}
+	}
+	if oldest < 0 {
+		return agents
+	}
+	return slices.Delete(agents, oldest, oldest+1)
+}
+
+// label makes a name from the other side fit to be shown and logged: printable, and at most 64 bytes.
+func label(name string) string {
+	name = strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return -1
+		}
+		return r
+	}, name)
+	return name[:min(len(name), 64)]
+}
+
+// CheckName reports why a name cannot be a gateway's, an API's or a connector's: they are DNS labels (RFC 1123 section
+// 2.1), in lower case because URLs and host names are made of them.
+func CheckName(name string) error {
+	const rule = "use 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end"
+	if name == "" || len(name) > 63 || name[0] == '-' || name[len(name)-1] == '-' {
+		return fmt.Errorf("%q cannot be a name: %s", name, rule)
+	}
+	for _, c := range []byte(name) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return fmt.Errorf("%q cannot be a name: %s", name, rule)
+		}
+	}
+	return nil
+}

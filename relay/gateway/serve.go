@@ -1,0 +1,183 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"sallyport/relay/store"
+	"sallyport/tunnel"
+)
+
+// maxSlots bounds how many links one process of an agent keeps.
+const maxSlots = 16
+
+// ServeLink answers GET /_/link: it upgrades to a WebSocket, has the agent prove itself, and serves the link to its end.
+func (r *Registry) ServeLink(w http.ResponseWriter, q *http.Request) {
+	// A browser sends Origin with every WebSocket, an agent never does.
+	if q.Header.Get("Origin") != "" {
+		http.Error(w, "links are for agents, not for browsers", http.StatusForbidden)
+		return
+	}
+	if websocket.IsWebSocketUpgrade(q) && !slices.Contains(websocket.Subprotocols(q), tunnel.Subprotocol) {
+		http.Error(w, "this relay speaks "+tunnel.Subprotocol, http.StatusBadRequest)
+		return
+	}
+	if !r.enter() {
+		refuseBusy(w, "the relay stops")
+		return
+	}
+	defer r.serving.Done()
+	peer := r.c.Peer(q)
+	if !r.unproved.enter(peer) {
+		r.c.Log.Warn("link refused", "peer", peer, "reason", "too many links that have not proved themselves")
+		refuseBusy(w, "too many links are being opened at once")
+		return
+	}
+	l := r.greet(w, q, peer)
+	r.unproved.leave(peer)
+	if l != nil {
+		r.serve(context.WithoutCancel(q.Context()), l)
+	}
+}
+
+// enter counts a request that may become a link; Drain waits for it.
+func (r *Registry) enter() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.draining {
+		return false
+	}
+	r.serving.Add(1)
+	return true
+}
+
+func refuseBusy(w http.ResponseWriter, text string) {
+	w.Header().Set("Retry-After", "5")
+	http.Error(w, text, http.StatusServiceUnavailable)
+}
+
+// greet upgrades and proves. It returns nil if there is no link to serve: refused, broken off, or a join, which is
+// done when it is proved.
+func (r *Registry) greet(w http.ResponseWriter, q *http.Request, peer string) *Link {
+	upgrader := tunnel.NewUpgrader()
+	upgrader.CheckOrigin = func(*http.Request) bool { return true } // no Origin: ServeLink looked
+	ws, err := upgrader.Upgrade(w, q, nil)
+	if err != nil {
+		r.c.Log.Debug("link refused", "peer", peer, "reason", err)
+		return nil // Upgrade has answered
+	}
+	id := tunnel.RelayIdentity{Key: r.key, Node: r.c.Node, Nodes: 1, Version: r.c.Version}
+	claim, welcome, err := tunnel.Greet(q.Context(), ws, id, r.verify)
+	if err != nil {
+		r.c.Log.Warn("link refused", "peer", peer, "error", err)
+		return nil
+	}
+	if claim.Kind == tunnel.KindJoin {
+		r.c.Log.Info("agent joined", "gateway", claim.Gateway, "agent", welcome.Agent, "name", label(claim.Name), "peer", peer)
+		bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "joined")
+		_ = ws.WriteControl(websocket.CloseMessage, bye, time.Now().Add(time.Second))
+		_ = ws.Close()
+		return nil
+	}
+	l := &Link{Gateway: claim.Gateway, Agent: claim.Agent, Since: time.Now(), claim: claim, peer: peer}
+	o := r.c.Link
+	o.Log = r.c.Log.With("gateway", l.Gateway, "agent", l.Agent, "slot", claim.Slot)
+	o.Serve, o.GoAway = nil, nil
+	o.Control = func(kind string, body []byte) { r.control(l, kind, body) }
+	l.Link = tunnel.New(ws, tunnel.RelaySide, o)
+	return l
+}
+
+// verify decides about a claim whose keys are proved.
+func (r *Registry) verify(ctx context.Context, c tunnel.Claim) (tunnel.Welcome, error) {
+	if c.Kind == tunnel.KindJoin {
+		return r.join(ctx, c)
+	}
+	record, ok := r.records.Get(c.Gateway)
+	if !ok {
+		return tunnel.Welcome{}, refuse("unknown-gateway", "the relay knows no gateway of this name")
+	}
+	a := record.agent(c.Agent)
+	switch {
+	case a == nil || c.Agent != AgentID(c.Key):
+		return tunnel.Welcome{}, refuse("unknown-agent", "the agent is not a member of this gateway; join it again")
+	case a.Revoked():
+		return tunnel.Welcome{}, refuse("revoked", "an admin has revoked this agent")
+	case c.Slot < 0 || c.Slot >= maxSlots || c.Instance == "" || len(c.Instance) > 64:
+		return tunnel.Welcome{}, refuse("bad-claim", "the link's slot or instance is out of bounds")
+	}
+	if rivals := r.rivals(c); len(rivals) > 0 && r.occupied(ctx, rivals) {
+		r.c.Log.Error("a second process uses an agent's key", "gateway", c.Gateway, "agent", c.Agent, "name", label(c.Name))
+		return tunnel.Welcome{}, &tunnel.Refusal{
+			Code:       "clone",
+			Reason:     "another process with this agent's key is connected: was the machine or its key copied? Let each machine join by itself",
+			RetryAfter: time.Minute,
+		}
+	}
+	return tunnel.Welcome{Agent: c.Agent}, nil
+}
+
+// join redeems a one-time code.
+func (r *Registry) join(ctx context.Context, c tunnel.Claim) (tunnel.Welcome, error) {
+	if !r.Exists(c.Gateway) {
+		return tunnel.Welcome{}, refuse("unknown-gateway", "the relay knows no gateway of this name")
+	}
+	err := r.records.Update(ctx, c.Gateway, func(record Record) (Record, error) {
+		return record.redeem(c.CodeKey, c.Key, c.Name, time.Now().UTC())
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		err = refuse("unknown-gateway", "the relay knows no gateway of this name")
+	}
+	if err != nil {
+		return tunnel.Welcome{}, fmt.Errorf("join gateway %s: %w", label(c.Gateway), err)
+	}
+	return tunnel.Welcome{Agent: AgentID(c.Key)}, nil
+}
+
+// serve runs a link to its end.
+func (r *Registry) serve(ctx context.Context, l *Link) {
+	log := r.c.Log.With("gateway", l.Gateway, "agent", l.Agent, "slot", l.claim.Slot, "peer", l.peer)
+	replaced, err := r.attach(l)
+	if err != nil {
+		log.Warn("link refused", "error", err)
+		l.Close(err.Error())
+		_ = l.Run(ctx) // it is closed: this only cleans up
+		return
+	}
+	defer r.detach(l)
+	for _, old := range replaced {
+		r.serving.Go(func() { r.retire(ctx, old) })
+	}
+	log.Info("link up", "generation", l.claim.Generation, "version", label(l.claim.Version))
+	err = l.Run(ctx)
+	log.Info("link down", "after", time.Since(l.Since).Round(time.Second).String(), "error", err)
+}
+
+// retire lets the streams of a replaced link end. The new link takes all new ones.
+func (r *Registry) retire(ctx context.Context, old *Link) {
+	ctx, cancel := context.WithTimeoutCause(ctx, replacedDrain, errors.New("the time for it is over"))
+	defer cancel()
+	if err := old.Drain(ctx, "a newer link has replaced this one"); err != nil {
+		r.c.Log.Warn("streams of a replaced link were cut off", "gateway", old.Gateway, "agent", old.Agent, "error", err)
+	}
+}
+
+// control takes a control message of the agent's. It runs in the link's reader.
+func (r *Registry) control(l *Link, kind string, body []byte) {
+	if kind != ControlOffer {
+		return // of a newer version
+	}
+	o, err := parseOffer(body)
+	if err != nil {
+		r.c.Log.Warn("an agent's offer was refused, the previous one stays", "gateway", l.Gateway, "agent", l.Agent, "error", err)
+		return
+	}
+	l.offer.Store(o)
+	r.c.Log.Info("agent offers", "gateway", l.Gateway, "agent", l.Agent, "slot", l.claim.Slot, "apis", len(o.APIs), "policy", o.Policy)
+}
