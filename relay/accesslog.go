@@ -1,0 +1,246 @@
+package relay
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"sallyport/relay/connector"
+)
+
+const (
+	// accessQueue bounds the lines that wait for the disk or the pipe, in bytes.
+	accessQueue = 4 << 20
+	// accessDelay is how long a line waits for others to be written with it. A crash of the process loses so much.
+	accessDelay = 50 * time.Millisecond
+	// accessCheck is how often a file is looked at, whether it was moved away.
+	accessCheck = time.Second
+)
+
+// An accessLog writes a line for each call. Who records never waits for the writing: lines gather in memory, and those
+// that find it full are dropped and counted.
+type accessLog struct {
+	log  *slog.Logger
+	path string // "" unless out is a file that can be moved away
+	out  io.Writer
+	file *os.File
+
+	wake chan struct{} // capacity 1: lines wait
+	stop chan struct{}
+	done chan struct{}
+
+	mu      sync.Mutex // guards what follows
+	lines   []byte
+	dropped uint64
+}
+
+// openAccessLog opens the log. to is a file, or stdout, stderr; nil for off.
+func openAccessLog(to string, log *slog.Logger) (*accessLog, error) {
+	a := &accessLog{log: log, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	switch to {
+	case "off":
+		return nil, nil
+	case "", "stdout":
+		a.out = os.Stdout
+	case "stderr":
+		a.out = os.Stderr
+	default:
+		a.path = to
+		if err := a.reopen(); err != nil {
+			return nil, err
+		}
+	}
+	go a.run() // close waits for it
+	return a, nil
+}
+
+func (a *accessLog) reopen() error {
+	f, err := os.OpenFile(a.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+	if err != nil {
+		return fmt.Errorf("open the access log: %w", err)
+	}
+	if a.file != nil {
+		_ = a.file.Close()
+	}
+	a.file, a.out = f, f
+	return nil
+}
+
+// record adds a line, which ends with a newline.
+func (a *accessLog) record(line []byte) {
+	a.mu.Lock()
+	if len(a.lines)+len(line) > accessQueue {
+		a.dropped++
+		a.mu.Unlock()
+		return
+	}
+	first := len(a.lines) == 0
+	a.lines = append(a.lines, line...)
+	a.mu.Unlock()
+	if first {
+		select {
+		case a.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// close writes what waits and ends.
+func (a *accessLog) close() {
+	close(a.stop)
+	<-a.done
+	if a.file != nil {
+		_ = a.file.Close()
+	}
+}
+
+func (a *accessLog) run() {
+	defer close(a.done)
+	var buf []byte
+	var checked time.Time
+	for {
+		stopping := false
+		select {
+		case <-a.wake:
+			select {
+			case <-time.After(accessDelay):
+			case <-a.stop:
+				stopping = true
+			}
+		case <-a.stop:
+			stopping = true
+		}
+		if now := time.Now(); a.path != "" && now.Sub(checked) > accessCheck {
+			checked = now
+			a.follow()
+		}
+		buf = a.write(buf)
+		if stopping {
+			return
+		}
+	}
+}
+
+// write swaps the buffers and writes the full one.
+func (a *accessLog) write(empty []byte) []byte {
+	a.mu.Lock()
+	full, dropped := a.lines, a.dropped
+	a.lines, a.dropped = empty[:0], 0
+	a.mu.Unlock()
+	if dropped > 0 {
+		a.log.Warn("lines of the access log were dropped: it is written too slowly", "lines", dropped)
+	}
+	if len(full) > 0 {
+		if _, err := a.out.Write(full); err != nil {
+			a.log.Error("the access log cannot be written", "cause", err, "bytes", len(full))
+		}
+	}
+	if cap(full) > accessQueue/4 {
+		return nil // a burst is over; its memory goes back
+	}
+	return full
+}
+
+// follow makes the file anew if it was moved away.
+func (a *accessLog) follow() {
+	here, err := os.Stat(a.path)
+	mine, err2 := a.file.Stat()
+	if err == nil && err2 == nil && os.SameFile(here, mine) {
+		return
+	}
+	if err := a.reopen(); err != nil {
+		a.log.Error("the access log cannot be made anew; the old file stays in use", "cause", err)
+	}
+}
+
+// appendEvent writes e as one JSON object and a newline. By hand, because it runs for each call; a test compares it
+// with encoding/json. Strings that strangers chose can hold anything: all of it is escaped.
+func appendEvent(b []byte, e *connector.Event) []byte {
+	b = append(b, `{"time":"`...)
+	b = e.Time.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
+	b = append(b, '"')
+	for _, f := range [...]struct{ name, value string }{
+		{"id", e.ID},
+		{"gateway", e.Gateway},
+		{"connector", e.Connector},
+		{"key", e.Key},
+		{"remote", e.Remote},
+		{"proto", e.Proto},
+		{"method", e.Method},
+		{"path", e.Path},
+	} {
+		b = appendText(b, f.name, f.value)
+	}
+	b = appendInt(b, "status", int64(e.Status))
+	b = appendInt(b, "in", e.In)
+	b = appendInt(b, "out", e.Out)
+	for _, f := range [...]struct{ name, value string }{
+		{"code", e.Code},
+		{"origin", e.Origin},
+		{"executed", e.Executed},
+		{"agent", e.Agent},
+		{"callerId", e.CallerID},
+		{"flowRun", e.FlowRun},
+	} {
+		if f.value != "" {
+			b = appendText(b, f.name, f.value)
+		}
+	}
+	if e.Broken {
+		b = append(b, `,"broken":true`...)
+	}
+	b = append(b, `,"ms":{"total":`...)
+	b = appendMillis(b, e.Took.Total)
+	for _, f := range [...]struct {
+		name string
+		took time.Duration
+	}{
+		{"relay", e.Took.Relay},
+		{"link", e.Took.Link},
+		{"agent", e.Took.Agent},
+		{"auth", e.Took.Auth},
+		{"upstream", e.Took.Upstream},
+		{"answer", e.Took.Answer},
+	} {
+		b = append(b, ',', '"')
+		b = append(b, f.name...)
+		b = append(b, '"', ':')
+		b = appendMillis(b, f.took)
+	}
+	return append(b, '}', '}', '\n')
+}
+
+func appendMillis(b []byte, d time.Duration) []byte {
+	return strconv.AppendFloat(b, float64(d.Microseconds())/1000, 'f', -1, 64)
+}
+
+func appendInt(b []byte, name string, n int64) []byte {
+	b = append(b, ',', '"')
+	b = append(b, name...)
+	b = append(b, '"', ':')
+	return strconv.AppendInt(b, n, 10)
+}
+
+func appendText(b []byte, name, value string) []byte {
+	b = append(b, ',', '"')
+	b = append(b, name...)
+	b = append(b, '"', ':')
+	for i := range len(value) {
+		if c := value[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' || c == 0x7f || c == '<' || c == '>' || c == '&' {
+			quoted, err := json.Marshal(value) // replaces what is not UTF-8; cannot fail on a string
+			if err != nil {
+				quoted = []byte(`""`)
+			}
+			return append(b, quoted...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, value...)
+	return append(b, '"')
+}

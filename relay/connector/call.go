@@ -1,0 +1,325 @@
+package connector
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"sallyport/tunnel"
+)
+
+// A call is one request from its arrival to its record.
+type call struct {
+	p     *Proxy
+	w     http.ResponseWriter
+	r     *http.Request
+	rc    *http.ResponseController
+	place Place
+	event Event
+
+	from     forwarded
+	platform bool // the caller is Power Platform
+	cors     string
+	counter  *atomic.Int64
+	started  bool // the head of a final answer has been handed to net/http
+	writeBy  time.Time
+	upload   *upload
+	upgrade  bool // the caller asked for a WebSocket
+	expects  bool // the caller waits for 100 Continue
+}
+
+// begin reads what must be known before the caller's fields are cleaned.
+func (p *Proxy) begin(w http.ResponseWriter, r *http.Request, place Place) *call {
+	c := &call{p: p, w: w, r: r, rc: http.NewResponseController(w), place: place}
+	c.from = p.o.Trusted.forwardedOf(r)
+	e := &c.event
+	e.Time = time.Now()
+	e.ID = rand.Text()
+	e.Remote, e.Proto, e.Method = c.from.remote, r.Proto, clip(r.Method, 32)
+	e.Path, _, _ = strings.Cut(r.RequestURI, "?")
+	e.Path = clip(e.Path, 2048)
+	if place.Published != nil {
+		e.Gateway, e.Connector = place.Published.Gateway, place.Published.Name
+	}
+	e.CallerID = clip(r.Header.Get(requestIDHeader), 128)
+	e.FlowRun = clip(r.Header.Get("X-Ms-Workflow-Run-Id"), 128)
+	c.platform = e.FlowRun != "" || strings.Contains(r.Header.Get("User-Agent"), "azure-logic-apps")
+	c.expects = r.ContentLength != 0 && r.Header.Get("Expect") != ""
+	if r.ProtoMajor == 1 && r.ContentLength != 0 {
+		// Without it net/http reads the caller's body to its end before the first byte of an answer goes out.
+		_ = c.rc.EnableFullDuplex()
+	}
+	return c
+}
+
+func clip(s string, n int) string { return s[:min(len(s), n)] }
+
+// run is the life of a call, top down.
+func (c *call) run() error {
+	if c.place.Problem != nil {
+		return c.place.Problem
+	}
+	if c.r.Method == http.MethodConnect || c.r.Method == http.MethodTrace {
+		return NewProblem("method-refused", c.r.Method+" is never passed on.")
+	}
+	pub := c.place.Published
+	answered, err := c.checkOrigin(pub)
+	if answered || err != nil {
+		return err
+	}
+	if err := c.authenticate(pub); err != nil {
+		return err
+	}
+	if path, _, _ := strings.Cut(c.place.Target, "?"); path == "/_" || strings.HasPrefix(path, "/_/") {
+		return c.reserved(pub, path)
+	}
+	if err := c.checkLimits(pub); err != nil {
+		return err
+	}
+	return c.exchange(pub)
+}
+
+// checkLimits refuses what is too large or too much before anything travels.
+func (c *call) checkLimits(pub *Published) error {
+	if size, fields := headerSize(c.r.Header); size > c.p.o.HeaderLimit || fields > maxFields {
+		return NewProblem("header-too-large", fmt.Sprintf("The request has %d header fields of %d bytes together; the relay takes %d of %d bytes.",
+			fields, size, maxFields, c.p.o.HeaderLimit))
+	}
+	if c.r.ContentLength > c.bodyLimit() {
+		return c.tooLarge()
+	}
+	c.counter = c.p.each.of(pub.ID)
+	if c.counter.Add(1) > int64(c.p.o.ConcurrentEach) {
+		return NewProblem("relay-busy", "The connector has as many requests under way as it may.").after(retryBusy)
+	}
+	return nil
+}
+
+func (c *call) bodyLimit() int64 {
+	if limit := c.place.Published.BodyLimit; limit > 0 {
+		return limit
+	}
+	return c.p.o.BodyLimit
+}
+
+func (c *call) tooLarge() *Problem {
+	return NewProblem("body-too-large", fmt.Sprintf("The connector takes bodies of at most %d bytes.", c.bodyLimit()))
+}
+
+// reserved answers what lies below a connector's base path and is the relay's own.
+func (c *call) reserved(pub *Published, path string) error {
+	if path != "/_/ping" {
+		return notFound()
+	}
+	if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead {
+		return NewProblem("method-refused", "A ping is a GET.")
+	}
+	link, err := c.p.o.Links.Pick(pub.Gateway, pub.API)
+	if err != nil {
+		return err
+	}
+	body, err := json.Marshal(map[string]any{
+		"gateway": pub.Gateway, "connector": pub.Name, "linked": true, "roundTripMs": link.RTT().Milliseconds(),
+	})
+	if err != nil {
+		return err
+	}
+	h := c.w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	c.head(http.StatusOK)
+	if c.r.Method == http.MethodHead {
+		return nil
+	}
+	return c.send(body)
+}
+
+// head hands a final head to net/http.
+func (c *call) head(status int) {
+	c.w.Header()[requestIDHeader] = []string{c.event.ID}
+	c.setCORS()
+	c.extendWrite()
+	c.started = true
+	c.event.Status = status
+	c.w.WriteHeader(status)
+}
+
+// send writes body bytes to the caller.
+func (c *call) send(b []byte) error {
+	c.extendWrite()
+	n, err := c.w.Write(b)
+	c.event.Out += int64(n)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errCallerGone, err)
+	}
+	return nil
+}
+
+// extendWrite gives the caller CallerTimeout from now to take what is written. A deadline that is nearly new is left
+// alone: setting one costs more than a small write.
+func (c *call) extendWrite() {
+	now := time.Now()
+	if c.writeBy.Sub(now) < c.p.o.CallerTimeout*3/4 {
+		c.writeBy = now.Add(c.p.o.CallerTimeout)
+		_ = c.rc.SetWriteDeadline(c.writeBy)
+	}
+}
+
+// extendRead does the same for what the caller sends.
+func (c *call) extendRead() { _ = c.rc.SetReadDeadline(time.Now().Add(c.p.o.CallerTimeout)) }
+
+// fail answers with the problem that err is. If an answer has begun, it breaks the answer off, so that nobody takes a
+// part for the whole.
+func (c *call) fail(err error) {
+	p := c.forPlatform(problemOf(err))
+	p.complete()
+	c.event.Code, c.event.Origin, c.event.Executed = p.Code, p.Origin, p.Executed
+	c.log(p)
+	if c.started {
+		c.event.Broken = true
+		c.abort()
+	}
+	c.event.Status = p.Status
+	if p.Code == "caller-gone" {
+		panic(http.ErrAbortHandler)
+	}
+	h := c.w.Header()
+	for name := range h {
+		delete(h, name)
+	}
+	c.setCORS()
+	c.extendWrite()
+	if err := p.write(c.w, c.r, c.event.ID); err == nil {
+		c.linger()
+	}
+}
+
+// log tells the operator what the caller is not told. What a caller does wrong is in the access log alone.
+func (c *call) log(p *Problem) {
+	level := slog.LevelDebug
+	switch {
+	case p.Code == "internal":
+		level = slog.LevelError
+	case p.Code != "caller-gone" && (p.Status >= 500 || p.Code == "outcome-unknown"):
+		level = slog.LevelWarn
+	}
+	c.p.o.Log.Log(context.Background(), level, "a call failed", "request", c.event.ID, "gateway", c.event.Gateway,
+		"connector", c.event.Connector, "code", p.Code, "origin", p.Origin, "cause", p.Cause)
+}
+
+// abort breaks the connection, or the HTTP/2 stream. In HTTP/1.0 the end of the connection is the end of an answer of
+// unknown length, so nothing short of a TCP reset tells it from a complete one.
+func (c *call) abort() {
+	if c.r.ProtoMajor == 1 && c.r.ProtoMinor == 0 {
+		if conn, _, err := c.rc.Hijack(); err == nil {
+			reset(conn)
+		}
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// reset closes a connection with a TCP RST, underneath TLS so that no close_notify pretends an end.
+func reset(conn net.Conn) {
+	if under, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		conn = under.NetConn()
+	}
+	if tcp, ok := conn.(interface{ SetLinger(int) error }); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = conn.Close()
+}
+
+// lingerFor is how long a caller that still sends its body is listened to after it was answered.
+const lingerFor = 5 * time.Second
+
+// linger reads on for a little while, because a caller that is answered in the middle of its body reads the answer only
+// if the connection is not reset under it.
+func (c *call) linger() {
+	if c.r.ContentLength == 0 {
+		return
+	}
+	_ = c.rc.Flush()
+	if c.upload != nil {
+		c.upload.finish()
+		return
+	}
+	if c.r.ProtoMajor != 1 || c.expects {
+		return
+	}
+	_ = c.rc.SetReadDeadline(time.Now().Add(lingerFor))
+	_, _ = io.CopyN(io.Discard, c.r.Body, max(c.bodyLimitOrDefault(), 1<<20))
+}
+
+func (c *call) bodyLimitOrDefault() int64 {
+	if c.place.Published == nil {
+		return c.p.o.BodyLimit
+	}
+	return c.bodyLimit()
+}
+
+// forPlatform rewords what Power Platform would misread. It repeats 408, 429 and 5xx by itself, POST too, so a request
+// that may have been run and must not run twice is answered with a status that it does not repeat.
+func (c *call) forPlatform(p *Problem) *Problem {
+	if c.platform && (p.Code == "timeout" || p.Code == "upstream-timeout") {
+		p.Detail = fmt.Sprintf("The API did not answer within %s. Power Platform waits for 120 s at most. ", c.hold()) +
+			"For longer work let the API answer 202 with a Location header, which the platform polls."
+	}
+	if p.Executed != tunnel.ExecutedUnknown || idempotent(c.r.Method) || !c.hides(p.Status) {
+		return p
+	}
+	q := *p
+	q.Code, q.Status, q.Title, q.RetryAfter = "outcome-unknown", http.StatusConflict, "", 0
+	q.Detail = "The request may have been run, so do not repeat it unseen. What happened: " + p.Detail
+	return &q
+}
+
+// hides says whether this caller is not to see the status of a call with an unknown outcome.
+func (c *call) hides(status int) bool {
+	if code, ok := findCode("outcome-unknown"); ok && status == code.Status || status == 499 {
+		return false
+	}
+	if status != 0 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests {
+		return false
+	}
+	pub := c.place.Published
+	if pub == nil {
+		return false
+	}
+	switch pub.OutcomeUnknown {
+	case "409":
+		return true
+	case "504":
+		return false
+	}
+	return c.platform
+}
+
+// idempotent: RFC 9110 section 9.2.2. Methods that nobody has heard of are not.
+func idempotent(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return false
+}
+
+// hold is how long this caller is held until the head of the answer.
+func (c *call) hold() time.Duration {
+	d := c.place.Published.Timeout
+	if d <= 0 {
+		d = c.p.o.AnswerTimeout
+	}
+	if c.platform {
+		d = min(d, c.p.o.PlatformTimeout)
+	}
+	return d
+}

@@ -1,0 +1,70 @@
+package connector
+
+// A Code is one kind of problem: a stable name for machines, its status, and what people should know about it.
+// docs/errors.md is made from Codes.
+type Code struct {
+	Name   string
+	Status int
+	// Title is what the problem says, the same each time.
+	Title string
+	// Origin is who says so: the relay, the agent, or the upstream as seen by the agent.
+	Origin string
+	// Means is for the reader of docs/errors.md: what happened and what to do.
+	Means string
+}
+
+// Codes are all problems that a caller can meet.
+func Codes() []Code { return codes[:] }
+
+// findCode looks a code up; a table of this size is searched faster than a map is built.
+func findCode(name string) (Code, bool) {
+	for _, c := range codes {
+		if c.Name == name {
+			return c, true
+		}
+	}
+	return Code{}, false
+}
+
+var codes = [...]Code{
+	// Said by the relay, about the request.
+	{"bad-target", 400, "The request target cannot be served", "relay or agent", "The relay takes `/path` and `https://relay/path`. The agent refuses a path that two programs could read differently (`..`, `//`, `%2f`, `;` and the like); the detail names the rule form that admits it."},
+	{"bad-request", 400, "The request cannot be passed on", "relay or agent", "The request is not one that HTTP allows in this place, such as an upgrade with a body."},
+	{"key-required", 401, "A key is required", "relay", "Send the connector's key, by default in the `X-API-Key` header. `WWW-Authenticate` names the place."},
+	{"key-refused", 401, "The key is not accepted", "relay", "The key is unknown, expired or revoked, belongs to another connector, or was sent twice."},
+	{"cors-refused", 403, "This web page may not call the connector", "relay", "A browser asked on behalf of a page whose origin is not in the connector's CORS list."},
+	{"not-found", 404, "Nothing is published here", "relay", "No connector has this address. The answer is the same for a gateway that does not exist."},
+	{"method-refused", 405, "The method is not served", "relay", "CONNECT and TRACE are never passed on."},
+	{"caller-too-slow", 408, "The request's body did not arrive", "relay", "The caller sent nothing for too long."},
+	{"body-too-large", 413, "The request's body is too large", "relay or agent", "The body exceeds the connector's limit, or the API's on the agent. The detail names the limit."},
+	{"header-too-large", 431, "The request's header is too large", "relay", "The header fields together exceed the relay's limit. The detail names it."},
+	{"outcome-unknown", 409, "It is unknown whether the request was run", "relay", "Given to Power Platform in place of a 5xx, which it would repeat by itself: the request may have been run, and running it twice could do harm. Check, then repeat by hand."},
+
+	// Said by the relay, about the way to the agent. The request was not run.
+	{"no-agent", 503, "No agent is linked", "relay", "No agent of the gateway is linked to the relay. On the agent's machine: `sallyport-agent check`."},
+	{"not-offered", 503, "The API is not offered now", "relay", "Agents are linked, but none offers the API. Compare the names in `agent.yaml` and in the connector."},
+	{"not-run", 503, "The agent took no new request", "relay", "The agent was busy or restarting. The request was not run; repeat it."},
+	{"relay-busy", 503, "The relay is busy", "relay", "The relay, or this connector, has as many requests under way as it may. The request was not run; repeat it."},
+
+	// Said by the relay, about a request that may have been run.
+	{"caller-gone", 499, "The caller hung up", "relay", "Only in the access log: nobody was there to read it."},
+	{"internal", 500, "The relay failed", "relay", "A fault of the relay's. Its log has the reason under the request ID."},
+	{"agent-failed", 502, "The agent gave up the request", "agent", "The agent's log has the reason under the request ID."},
+	{"bad-answer", 502, "The answer cannot be passed on", "relay", "What came back is no answer that HTTP allows."},
+	{"link-lost", 502, "The link to the agent broke", "relay", "The link broke between request and answer. The request may have been run."},
+	{"relay-stopping", 503, "The relay was stopped", "relay", "The relay was stopped between request and answer. The request may have been run."},
+	{"stalled", 504, "The API stopped taking the request", "agent", "The API read no more of the request's body."},
+	{"timeout", 504, "The API did not answer in time", "relay or agent", "For work that takes minutes, let the API answer 202 with a `Location` to poll."},
+
+	// Said by the agent.
+	{"policy-refused", 403, "The agent's allow-list refuses the request", "agent", "No rule of the API in `agent.yaml` admits this method and path. `sallyport-agent policy test` explains it."},
+	{"no-such-api", 503, "The agent does not offer the API", "agent", "The API was taken out of the agent's configuration a moment ago."},
+	{"no-identity", 403, "The request lacks the identity that the API needs", "agent", "The API runs requests as the caller, and the caller has not proved who it is."},
+	{"logon-required", 401, "A Windows logon is required", "agent", "The API takes the caller's own Windows user name and password, as Basic credentials."},
+	{"agent-busy", 503, "The agent is busy", "agent", "All connections that the agent may have to the API are in use. The request was not run; repeat it."},
+	{"upstream-auth", 502, "The API refused the agent's credential", "upstream", "An account, its password or its rights need attention on the inside. `sallyport-agent check` says which."},
+	{"upstream-unreachable", 502, "The API cannot be reached", "upstream", "The agent got no connection to the API. The request was not run."},
+	{"upstream-tls", 502, "The API's certificate is not accepted", "upstream", "The TLS handshake between agent and API failed. The request was not run."},
+	{"upstream-broken", 502, "The API broke off", "upstream", "The API closed the connection before its answer was there, or its answer cannot be read."},
+	{"upstream-timeout", 504, "The API did not answer in time", "upstream", "The API took longer than the agent waits. For work that takes minutes, let it answer 202 with a `Location` to poll."},
+}

@@ -1,0 +1,122 @@
+package connector
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"sallyport/tunnel"
+)
+
+// halfClosed is how long one direction of an upgraded exchange may go on after the other has ended.
+const halfClosed = 10 * time.Second
+
+// upgraded answers 101 and passes bytes both ways until both sides have ended, or nothing moved for IdleTimeout.
+func (c *call) upgraded(s *tunnel.Stream, resp *tunnel.Response) error {
+	if !c.upgrade {
+		return unknown("bad-answer", tunnel.OriginRelay, "The API switched protocols unasked.", nil)
+	}
+	h := make(http.Header, len(resp.Header)+3)
+	copyResponse(h, resp.Header, c.shared())
+	delete(h, "Content-Type")
+	h["Upgrade"] = []string{"websocket"}
+	h["Connection"] = []string{"Upgrade"}
+	h[requestIDHeader] = []string{c.event.ID}
+	conn, buffered, err := c.rc.Hijack()
+	if err != nil {
+		return fmt.Errorf("take over the caller's connection: %w", err)
+	}
+	defer conn.Close()
+	c.started = true
+	c.event.Status = http.StatusSwitchingProtocols
+	_ = conn.SetDeadline(time.Time{})
+	if err := writeSwitch(conn, h, c.p.o.CallerTimeout); err != nil {
+		return nil // the caller has gone
+	}
+	headAt := time.Now()
+	c.passBytes(conn, buffered.Reader, s)
+	c.event.Took.Answer = time.Since(headAt)
+	return nil
+}
+
+func writeSwitch(conn net.Conn, h http.Header, within time.Duration) error {
+	_ = conn.SetWriteDeadline(time.Now().Add(within))
+	w := bufio.NewWriter(conn)
+	_, _ = w.WriteString("HTTP/1.1 101 Switching Protocols\r\n")
+	_ = h.Write(w)
+	_, _ = w.WriteString("\r\n")
+	return w.Flush()
+}
+
+// passBytes runs both directions and waits for both. The caller's bytes that came with the handshake are in r.
+func (c *call) passBytes(conn net.Conn, r *bufio.Reader, s *tunnel.Stream) {
+	idle := time.AfterFunc(c.p.o.IdleTimeout, func() {
+		s.Reset(tunnel.TimedOut, "nothing moved for the idle timeout")
+		_ = conn.SetReadDeadline(time.Unix(1, 0))
+	})
+	defer idle.Stop()
+	s.SetReadTimeout(0)
+	alive := func() { idle.Reset(c.p.o.IdleTimeout) }
+
+	var wg sync.WaitGroup
+	stop := context.AfterFunc(c.r.Context(), func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	wg.Go(func() {
+		n, err := io.Copy(&aliveWriter{s, alive}, onlyReader{r})
+		c.event.In = n
+		if err != nil {
+			s.Reset(tunnel.BrokenOff, "the caller broke off")
+			return
+		}
+		_ = s.CloseWrite(nil)
+	})
+	n, err := s.WriteTo(&aliveWriter{&deadlineWriter{conn, c.p.o.CallerTimeout}, alive})
+	c.event.Out = n
+	if err != nil && !errors.Is(err, io.EOF) {
+		c.event.Broken = true
+		reset(conn)
+	} else {
+		closeWrite(conn)
+	}
+	// A peer that has ended its side should end the other soon.
+	_ = conn.SetReadDeadline(time.Now().Add(halfClosed))
+	wg.Wait()
+}
+
+// closeWrite ends our half; TLS and TCP both can.
+func closeWrite(conn net.Conn) {
+	if half, ok := conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+}
+
+// onlyReader hides WriteTo, which would read past the deadline's control in one go.
+type onlyReader struct{ io.Reader }
+
+// An aliveWriter tells that bytes move.
+type aliveWriter struct {
+	io.Writer
+	alive func()
+}
+
+func (w *aliveWriter) Write(p []byte) (int, error) {
+	w.alive()
+	return w.Writer.Write(p)
+}
+
+// A deadlineWriter gives each Write its time.
+type deadlineWriter struct {
+	net.Conn
+	within time.Duration
+}
+
+func (w *deadlineWriter) Write(p []byte) (int, error) {
+	_ = w.SetWriteDeadline(time.Now().Add(w.within))
+	return w.Conn.Write(p)
+}

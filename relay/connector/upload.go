@@ -1,0 +1,154 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sallyport/tunnel"
+)
+
+// buffers for bodies on their way from callers.
+var uploadBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// An upload sends a caller's body over a stream while the answer may already be coming back.
+type upload struct {
+	c     *call
+	s     *tunnel.Stream
+	clock *clock
+
+	begun    atomic.Bool // bytes have been taken from the caller: the request can no longer be sent again
+	stopping atomic.Bool
+	done     chan struct{}
+	failed   atomic.Pointer[Problem] // why the upload gave the stream up, set before that
+}
+
+func startUpload(ctx context.Context, c *call, s *tunnel.Stream, k *clock, req *tunnel.Request) *upload {
+	s.SetWriteTimeout(c.hold())
+	u := &upload{c: c, s: s, clock: k, done: make(chan struct{})}
+	go func() { // stop waits for it
+		defer close(u.done)
+		if req.Expect && s.WaitCredit(ctx) != nil {
+			return // what ended the stream ends the wait for the head too
+		}
+		u.begun.Store(true)
+		u.run()
+	}()
+	return u
+}
+
+// run copies until the body's end. A caller that fails has its stream reset, which ends the wait for the answer.
+func (u *upload) run() {
+	buf := uploadBuffers.Get().(*[32 << 10]byte)
+	defer uploadBuffers.Put(buf)
+	limit, wanted := u.c.bodyLimit(), true
+	var total int64
+	for {
+		u.c.extendRead()
+		if u.stopping.Load() {
+			return // looked at after the deadline was set, which would otherwise undo stop's
+		}
+		n, err := u.c.r.Body.Read(buf[:])
+		total += int64(n)
+		u.c.event.In = total
+		if total > limit {
+			u.giveUp(tunnel.TooLarge, u.tooLarge())
+			return
+		}
+		if n > 0 && wanted {
+			wanted = u.write(buf[:n])
+		}
+		if err == io.EOF {
+			if wanted {
+				_ = u.s.CloseWrite(cleanTrailer(u.c.r.Trailer))
+			}
+			return
+		}
+		if err != nil {
+			if !u.stopping.Load() {
+				u.giveUp(tunnel.BrokenOff, u.c.bodyFailed(err, tunnel.ExecutedUnknown))
+			}
+			return
+		}
+	}
+}
+
+// write sends a piece, and says whether more are wanted. If not, because the upstream has seen enough or the stream is
+// lost, the rest is read and dropped, so that the caller gets to the answer.
+func (u *upload) write(b []byte) (wanted bool) {
+	_, err := u.s.Write(b)
+	if err == nil {
+		u.clock.progress()
+		return true
+	}
+	if _, reset := errors.AsType[*tunnel.ResetError](err); !reset && errors.Is(err, tunnel.ErrTimeout) {
+		u.giveUp(tunnel.Stalled, unknown("stalled", tunnel.OriginAgent, "The API took no more of the request's body.", err))
+	}
+	return false
+}
+
+// tooLarge is for a body that turned out too large on its way: the upstream has begun to run the request.
+func (u *upload) tooLarge() *Problem {
+	p := u.c.tooLarge()
+	p.Executed = tunnel.ExecutedUnknown
+	return p
+}
+
+func (u *upload) giveUp(code tunnel.ResetCode, p *Problem) {
+	u.failed.CompareAndSwap(nil, p)
+	u.s.Reset(code, p.Error())
+}
+
+// finish gives a caller that was answered early the time to send the rest, then stops. An HTTP/1 caller reads the answer
+// only if the connection is not reset under it; in HTTP/2 the end of the stream says that no more is wanted.
+func (u *upload) finish() {
+	grace := lingerFor
+	if u.c.r.ProtoMajor > 1 {
+		grace = lingerFor / 20
+	}
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-u.done:
+	case <-timer.C:
+	case <-u.c.r.Context().Done():
+	}
+	u.stop()
+}
+
+// stop ends the upload and waits for it. The caller's connection is of no more use if its body was not read to the
+// end; net/http sees that.
+func (u *upload) stop() {
+	select {
+	case <-u.done:
+		return
+	default:
+	}
+	u.stopping.Store(true)
+	_ = u.c.rc.SetReadDeadline(time.Unix(1, 0))
+	u.s.Reset(tunnel.Cancelled, "the exchange has ended at the relay")
+	<-u.done
+}
+
+// bodyFailed words a body that could not be read.
+func (c *call) bodyFailed(err error, executed string) *Problem {
+	var p *Problem
+	switch {
+	case c.r.Context().Err() != nil:
+		p = problemOf(fmt.Errorf("%w: %w", context.Cause(c.r.Context()), err))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		p = NewProblem("caller-too-slow", fmt.Sprintf("No byte of the body came for %s.", c.p.o.CallerTimeout)).because(err)
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, http.ErrAbortHandler):
+		p = unknown("caller-gone", tunnel.OriginRelay, "The caller broke off its body.", err)
+	default:
+		p = NewProblem("bad-request", "The body's framing is broken.").because(err)
+	}
+	p.Executed = executed
+	return p
+}

@@ -1,0 +1,129 @@
+package relay
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// headerSlack is how much more of a request's head net/http takes than the limit that the relay states: a head that is
+// only a little too large gets an answer that says so, and one beyond that net/http's bare 431.
+const headerSlack = 64 << 10
+
+// newServer is the only listener that faces callers and agents. It has no timeout for whole requests or answers, only
+// for their heads and for silence: connector.Proxy sets a deadline for each read and write.
+func (r *Relay) newServer(ctx context.Context) *http.Server {
+	t := r.config.Timeouts
+	caller := orElse(t.Caller, defaultCaller)
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	// Behind a balancer, HTTP/2 without TLS, by prior knowledge alone: the upgrade from HTTP/1.1 does not exist here.
+	protocols.SetUnencryptedHTTP2(r.certificate == nil)
+	srv := &http.Server{
+		Handler:                      r,
+		Protocols:                    protocols,
+		DisableGeneralOptionsHandler: true, // "OPTIONS *" would be answered 200 by net/http
+		MaxHeaderBytes:               int(orElse(r.config.Limits.Header, defaultHeader)) + headerSlack,
+		ReadHeaderTimeout:            orElse(t.Header, 20*time.Second),
+		IdleTimeout:                  orElse(t.KeepAlive, 185*time.Second),
+		ErrorLog:                     log.New(serverLog{r.log}, "", 0),
+		BaseContext:                  func(net.Listener) context.Context { return ctx },
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: orElse(r.config.Limits.StreamsPerConnection, 250),
+			SendPingTimeout:      45 * time.Second,
+			PingTimeout:          15 * time.Second,
+			WriteByteTimeout:     caller,
+		},
+	}
+	if r.certificate != nil {
+		srv.TLSConfig = &tls.Config{GetCertificate: r.certificate.get, MinVersion: tls.VersionTLS12}
+	}
+	return srv
+}
+
+// serverLog takes net/http's own messages. Nearly all of them tell of what strangers do to a public port.
+type serverLog struct{ log *slog.Logger }
+
+func (l serverLog) Write(p []byte) (int, error) {
+	text := strings.TrimSpace(string(p))
+	level := slog.LevelDebug
+	if strings.Contains(text, "panic serving") || strings.Contains(text, "Accept error") {
+		level = slog.LevelError
+	}
+	l.log.Log(context.Background(), level, "net/http", "text", text)
+	return len(p), nil
+}
+
+// listen opens the public listener.
+func listen(ctx context.Context, addr string, most int, logger *slog.Logger) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen for callers and agents: %w", err)
+	}
+	return &boundedListener{Listener: l, most: int64(most), log: logger}, nil
+}
+
+// A boundedListener closes connections beyond a number at once. Leaving them in the kernel's queue would make those who
+// come in good faith wait for those who do not.
+type boundedListener struct {
+	net.Listener
+	most   int64
+	open   atomic.Int64
+	log    *slog.Logger
+	warned time.Time // used by Accept alone
+}
+
+func (l *boundedListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if l.open.Add(1) <= l.most {
+			return &boundedConn{Conn: conn, l: l}, nil
+		}
+		l.open.Add(-1)
+		_ = conn.Close()
+		if now := time.Now(); now.Sub(l.warned) > time.Minute {
+			l.warned = now
+			l.log.Warn("too many connections; new ones are closed at once", "limit", l.most)
+		}
+	}
+}
+
+// A boundedConn gives its place back when it is closed.
+type boundedConn struct {
+	net.Conn
+	l    *boundedListener
+	once sync.Once
+}
+
+func (c *boundedConn) Close() error {
+	c.once.Do(func() { c.l.open.Add(-1) })
+	return c.Conn.Close()
+}
+
+// CloseWrite and SetLinger are needed on upgraded connections and to break answers off.
+func (c *boundedConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+func (c *boundedConn) SetLinger(sec int) error {
+	if tcp, ok := c.Conn.(interface{ SetLinger(int) error }); ok {
+		return tcp.SetLinger(sec)
+	}
+	return errors.ErrUnsupported
+}

@@ -1,0 +1,338 @@
+// Package relay is the cloud program: it takes callers' requests for published connectors and hands them, over the link
+// of an agent, to the APIs inside.
+//
+// This file is the table of contents: what a relay is made of, the complete route table, and the order of start and
+// end. It is not the request path itself (connector.Proxy), nor the links (gateway), nor what is durable (store).
+//
+//	cfg, err := relay.Load("relay.yaml", data)
+//	r, err := relay.New(ctx, cfg, log)  // everything is open: store, certificate, listener, socket
+//	err = r.Run(ctx)                    // until ctx ends and everything is drained, or something breaks
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sallyport/configs"
+	"sallyport/relay/admin"
+	"sallyport/relay/connector"
+	"sallyport/relay/gateway"
+	"sallyport/relay/store"
+	"sallyport/tunnel"
+)
+
+// Defaults that more than one place needs.
+const (
+	defaultHeader = configs.Size(128 << 10)
+	defaultCaller = 75 * time.Second
+	defaultDrain  = 25 * time.Second
+	// endTimeout bounds each step after the draining: links, listeners, the store's last writes.
+	endTimeout = 10 * time.Second
+)
+
+// A Relay is a relay node. New gives one that is ready to Run.
+type Relay struct {
+	config  Config
+	log     *slog.Logger
+	trusted connector.Trusted
+	url     *url.URL
+
+	store       *store.Store
+	gateways    *gateway.Registry
+	connectors  *connector.Directory
+	proxy       *connector.Proxy
+	admin       *admin.Admin
+	access      *accessLog   // nil: off
+	certificate *certificate // nil: plain HTTP
+	listener    net.Listener
+	socket      net.Listener
+
+	draining atomic.Bool
+}
+
+// New opens everything that a relay needs. version is what the program calls itself. An error leaves nothing open.
+func New(ctx context.Context, config Config, version string, log *slog.Logger) (r *Relay, err error) {
+	r = &Relay{config: config, log: log}
+	defer func() {
+		if err != nil {
+			r.close(context.WithoutCancel(ctx))
+		}
+	}()
+	if r.trusted, err = config.trusted(); err != nil {
+		return nil, err
+	}
+	if config.TLS != nil {
+		if r.certificate, err = loadCertificate(*config.TLS, log); err != nil {
+			return nil, err
+		}
+	}
+	if r.listener, err = listen(ctx, config.listen(), orElse(config.Limits.Connections, 20000), log); err != nil {
+		return nil, err
+	}
+	if r.url, err = r.publicURL(); err != nil {
+		return nil, err
+	}
+	if err := r.openState(ctx); err != nil {
+		return nil, err
+	}
+	if r.access, err = openAccessLog(config.AccessLog.To, log); err != nil {
+		return nil, err
+	}
+	r.proxy = connector.NewProxy(r.proxyOptions())
+	if r.socket, err = admin.Listen(ctx, config.socket()); err != nil {
+		return nil, err
+	}
+	r.admin = admin.New(admin.Config{
+		Gateways: r.gateways, Connectors: r.connectors, Store: r.store, URL: r.URL(), Version: version, Log: log,
+	})
+	return r, nil
+}
+
+// openState opens the store and what is read from it.
+func (r *Relay) openState(ctx context.Context) (err error) {
+	dir := r.config.data()
+	if r.store, err = store.Open(ctx, store.Config{
+		Dir: filepath.Join(dir, "store"), Log: r.log,
+		LogMaxBytes: int64(r.config.AccessLog.KeepSize), LogMaxAge: r.config.AccessLog.Keep,
+	}); err != nil {
+		return err
+	}
+	if r.gateways, err = gateway.New(ctx, r.store, gateway.Config{
+		URL: r.URL(), Dir: dir, Log: r.log, Peer: r.trusted.Remote,
+	}); err != nil {
+		return fmt.Errorf("load the gateways: %w", err)
+	}
+	if r.connectors, err = connector.NewDirectory(ctx, r.store, r.log); err != nil {
+		return fmt.Errorf("load the connectors: %w", err)
+	}
+	return nil
+}
+
+func (r *Relay) proxyOptions() connector.Options {
+	l, t := r.config.Limits, r.config.Timeouts
+	return connector.Options{
+		Links: r.gateways, PublicURL: r.url, Log: r.log, Record: r.record, Trusted: r.trusted,
+		HeaderLimit: int(orElse(l.Header, defaultHeader)), BodyLimit: int64(l.Body),
+		Concurrent: l.Calls, ConcurrentEach: l.CallsPerConnector,
+		AnswerTimeout: t.Answer, PlatformTimeout: t.PowerPlatform, CallerTimeout: orElse(t.Caller, defaultCaller), IdleTimeout: t.Idle,
+	}
+}
+
+// publicURL is the configured one, or the listener's own address.
+func (r *Relay) publicURL() (*url.URL, error) {
+	if r.config.PublicURL != "" {
+		u, err := parsePublicURL(r.config.PublicURL)
+		if err != nil {
+			return nil, fmt.Errorf("public_url: %w", err)
+		}
+		return u, nil
+	}
+	scheme := "http"
+	if r.certificate != nil {
+		scheme = "https"
+	}
+	return &url.URL{Scheme: scheme, Host: r.listener.Addr().String()}, nil
+}
+
+// URL is the relay's public URL, without a trailing slash.
+func (r *Relay) URL() string { return r.url.String() }
+
+// Addr is the address that the relay listens on.
+func (r *Relay) Addr() net.Addr { return r.listener.Addr() }
+
+// ServeHTTP is the route table, all of it. The request target is split by bytes and never given to http.ServeMux, which
+// redirects "//" and ".." and decodes "%2f":
+//
+//	/_/link                        agents                            gateway.Registry
+//	/_/healthz, /_/readyz          balancers and supervisors
+//	/{gateway}/{connector}/...     callers, on any other host        connector.Proxy
+//	/...                           callers, on a connector's own host name, where nothing else is served
+//
+// The relay's own answers to callers lie below a connector's base path, at /_/, and are the Proxy's.
+func (r *Relay) ServeHTTP(w http.ResponseWriter, q *http.Request) {
+	t, ok := parseTarget(q.RequestURI)
+	if !ok {
+		r.proxy.Serve(w, q, connector.Place{Problem: badTarget(q)})
+		return
+	}
+	host := q.Host
+	if !t.absolute {
+		host = r.trusted.Host(q)
+	}
+	if name := hostName(host); name != "" {
+		if pub := r.connectors.ByHost(name); pub != nil {
+			r.proxy.Serve(w, q, connector.Place{Published: pub, Target: t.path, Host: name})
+			return
+		}
+	}
+	if strings.HasPrefix(t.path, "/_/") && r.serveOwn(w, q, t.path) {
+		return
+	}
+	if gw, name, rest, ok := splitConnector(t.path); ok {
+		if pub := r.connectors.ByPath(gw, name); pub != nil {
+			r.proxy.Serve(w, q, connector.Place{Published: pub, Target: rest})
+			return
+		}
+	}
+	r.proxy.Serve(w, q, connector.NotFound())
+}
+
+// serveOwn answers below /_/ and reports whether there was something to answer.
+func (r *Relay) serveOwn(w http.ResponseWriter, q *http.Request, path string) bool {
+	path, _, _ = strings.Cut(path, "?")
+	switch {
+	case path == tunnel.Path && q.Method == http.MethodGet:
+		r.gateways.ServeLink(w, q)
+	case path == "/_/healthz" && reads(q):
+		plain(w, http.StatusOK, "ok\n")
+	case path == "/_/readyz" && reads(q):
+		if r.draining.Load() {
+			plain(w, http.StatusServiceUnavailable, "draining\n")
+		} else {
+			plain(w, http.StatusOK, "ready\n")
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+func reads(q *http.Request) bool { return q.Method == http.MethodGet || q.Method == http.MethodHead }
+
+func plain(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(text))
+}
+
+// badTarget words the targets that no relay serves.
+func badTarget(q *http.Request) *connector.Problem {
+	if q.Method == http.MethodConnect {
+		return connector.NewProblem("method-refused", "The relay is no forward proxy: CONNECT is never passed on.")
+	}
+	return connector.NewProblem("bad-target", "The request target must be a path, or an http(s) URL without user information.")
+}
+
+// record keeps a call's event where the configuration wants it.
+func (r *Relay) record(e *connector.Event) {
+	keep := r.config.AccessLog.Store != "off"
+	if r.access == nil && !keep {
+		return
+	}
+	line := appendEvent(make([]byte, 0, 640), e)
+	if r.access != nil {
+		r.access.record(line)
+	}
+	if keep {
+		r.store.Append(line[:len(line)-1])
+	}
+}
+
+// Run serves until ctx ends, then drains; or until a part fails, whose error it returns.
+func (r *Relay) Run(ctx context.Context) error {
+	// Parts live longer than ctx: they are needed until the last call has ended.
+	parts, endParts := context.WithCancelCause(context.WithoutCancel(ctx))
+	calls, endCalls := context.WithCancelCause(context.WithoutCancel(ctx))
+	failed := make(chan error, 8)
+	var wg sync.WaitGroup
+	start := func(what string, run func(context.Context) error) {
+		wg.Go(func() {
+			if err := run(parts); err != nil && parts.Err() == nil {
+				failed <- fmt.Errorf("%s: %w", what, err)
+			}
+		})
+	}
+	srv := r.newServer(calls)
+	start("follow the gateways", r.gateways.Run)
+	start("follow the connectors", r.connectors.Run)
+	start("serve the admin socket", func(ctx context.Context) error { return r.admin.Serve(ctx, r.socket) })
+	start("serve callers and agents", func(context.Context) error { return r.serve(srv) })
+	if r.certificate != nil {
+		start("follow the certificate", func(ctx context.Context) error { r.certificate.run(ctx); return nil })
+	}
+	r.log.Info("the relay is ready", "listen", r.Addr().String(), "url", r.URL(), "tls", r.certificate != nil)
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+		r.log.Error("a part of the relay has failed; it stops", "cause", err)
+	}
+	r.drain(context.WithoutCancel(ctx), srv, endCalls)
+	endParts(errStopping)
+	wg.Wait()
+	r.close(context.WithoutCancel(ctx))
+	return err
+}
+
+var errStopping = errors.New("the relay is stopping")
+
+func (r *Relay) serve(srv *http.Server) (err error) {
+	if r.certificate != nil {
+		err = srv.ServeTLS(r.listener, "", "")
+	} else {
+		err = srv.Serve(r.listener)
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// drain ends the serving in this order. First readiness goes and the listener closes: nobody new comes. Then the calls
+// under way may end, for as long as the drain timeout allows; the links stay whole meanwhile, because the calls need
+// them. Then whatever is left is broken off, visibly. Last the agents are told, so that they look for another node.
+func (r *Relay) drain(ctx context.Context, srv *http.Server, endCalls context.CancelCauseFunc) {
+	r.draining.Store(true)
+	r.log.Info("draining", "calls", r.proxy.Active())
+	within, cancel := context.WithTimeout(ctx, orElse(r.config.Timeouts.Drain, defaultDrain))
+	defer cancel()
+	err := srv.Shutdown(within)
+	if err == nil {
+		err = r.proxy.Wait(within)
+	}
+	if err != nil {
+		r.log.Warn("calls were still under way when the drain timeout ended; they are broken off", "calls", r.proxy.Active())
+	}
+	linksWithin, cancelLinks := context.WithTimeout(ctx, endTimeout)
+	defer cancelLinks()
+	if err != nil {
+		endCalls(connector.ErrStopping)
+		_ = r.proxy.Wait(linksWithin)
+	}
+	if err := r.gateways.Drain(linksWithin); err != nil {
+		r.log.Warn("not all links have ended in time", "cause", err)
+	}
+	endCalls(connector.ErrStopping)
+	_ = srv.Close()
+}
+
+// close closes what New has opened, the store last: everything before it may still write.
+func (r *Relay) close(ctx context.Context) {
+	for _, l := range []net.Listener{r.listener, r.socket} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
+	if r.access != nil {
+		r.access.close()
+	}
+	if r.store != nil {
+		within, cancel := context.WithTimeout(ctx, endTimeout)
+		defer cancel()
+		if err := r.store.Close(within); err != nil {
+			r.log.Error("the store did not close cleanly", "cause", err)
+		}
+	}
+}
