@@ -52,8 +52,11 @@ func (c Connector) normal() (Connector, error) {
 	if c.Timeout < 0 || c.Timeout > maxTimeout {
 		bad.add("timeout: %s is out of bounds (0 to %s)", c.Timeout, maxTimeout)
 	}
+	if c.OutcomeUnknown == "" {
+		c.OutcomeUnknown = OutcomeAuto
+	}
 	if !slices.Contains([]string{OutcomeAuto, OutcomeConflict, OutcomePlain}, c.OutcomeUnknown) {
-		bad.add("outcome-unknown: %q is not one of conflict, plain", c.OutcomeUnknown)
+		bad.add("outcome-unknown: %q is not one of auto, 409, 504", c.OutcomeUnknown)
 	}
 	if len(bad.Problems) > 0 {
 		slices.Sort(bad.Problems)
