@@ -84,9 +84,9 @@ func (p *Policy) Decide(method, target string) Verdict {
 		return Verdict{Ambiguous: true, Reason: "the request method is not a token of letters and digits"}
 	}
 	var room [32]segment // most paths fit, and then the slice stays on the stack
-	t := readTarget(target, room[:0])
-	if t.fault != "" {
-		return Verdict{Ambiguous: true, Reason: t.fault}
+	t, fault := readTarget(target, room[:0])
+	if fault != "" {
+		return Verdict{Ambiguous: true, Reason: fault}
 	}
 	if p != nil {
 		if r := p.root.match(method, &t, 0); r != nil {
@@ -139,6 +139,9 @@ func (p *Policy) Writes() bool {
 // the policy sees nothing. A placeholder counts where it stands at the root, which is where a service has its $batch.
 func (p *Policy) Batches() []string {
 	var list []string
+	if p == nil {
+		return nil
+	}
 	for _, r := range p.rules {
 		if !r.admitsMethod("POST") {
 			continue

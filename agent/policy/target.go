@@ -9,8 +9,7 @@ import (
 // A target is a request target as read once, strictly.
 type target struct {
 	segments []segment
-	lastRisk int    // index of the last segment with a risk, -1 if there is none
-	fault    string // why the target is refused whatever the rules are, "" if it is not
+	lastRisk int // index of the last segment with a risk, -1 if there is none
 }
 
 // A segment is what stands between two slashes. The one after a final slash has no text.
@@ -42,43 +41,43 @@ func (r risk) reason() string {
 	}
 }
 
-// readTarget reads a request target, appending its segments to room.
-func readTarget(raw string, room []segment) target {
-	t := target{segments: room, lastRisk: -1}
+// readTarget reads a request target, appending its segments to room. The fault is why the target is refused whatever the
+// rules are, "" if it is not; it is not a field of target, since then room could not be on the stack.
+func readTarget(raw string, room []segment) (t target, fault string) {
 	path, query, _ := strings.Cut(raw, "?")
 	switch {
 	case len(raw) > MaxTarget:
-		t.fault = "the request target is longer than 32 kB"
+		return t, "the request target is longer than 32 kB"
 	case path == "" || path[0] != '/':
-		t.fault = "the request target does not begin with \"/\""
-	default:
-		if t.fault = badQuery(query); t.fault == "" {
-			t.fault = t.readPath(path[1:])
-		}
+		return t, "the request target does not begin with \"/\""
 	}
-	return t
+	if fault := badQuery(query); fault != "" {
+		return t, fault
+	}
+	return readPath(path[1:], room)
 }
 
-func (t *target) readPath(path string) (fault string) {
+func readPath(path string, room []segment) (t target, fault string) {
+	t = target{segments: room, lastRisk: -1}
 	for more := true; more; {
 		var raw string
 		raw, path, more = strings.Cut(path, "/")
 		if raw == "" && more {
-			return "the path has an empty segment (//)"
+			return t, "the path has an empty segment (//)"
 		}
 		s, fault := readSegment(raw)
 		if fault != "" {
-			return fault
+			return t, fault
 		}
 		if len(t.segments) == MaxSegments {
-			return "the path has more than 256 segments"
+			return t, "the path has more than 256 segments"
 		}
 		if s.risk != 0 {
 			t.lastRisk = len(t.segments)
 		}
 		t.segments = append(t.segments, s)
 	}
-	return ""
+	return t, ""
 }
 
 // readSegment decodes a segment. The fault is what no rule admits.
