@@ -83,7 +83,8 @@ func explainCode(k *kerberos.KDCError, who, spn string) (Kind, string) {
 		}
 		return Rejected, "no common encryption type with the account of " + spn +
 			": let its msDS-SupportedEncryptionTypes have AES (24) and set its password anew"
-	case errorcode.KRB_AP_ERR_MODIFIED, errorcode.KRB_AP_ERR_BAD_INTEGRITY:
+	case errorcode.KRB_AP_ERR_MODIFIED, errorcode.KRB_AP_ERR_BAD_INTEGRITY, errorcode.KRB_AP_ERR_NOT_US,
+		errorcode.KRB_AP_ERR_NOKEY, errorcode.KRB_AP_ERR_BADKEYVER:
 		return Rejected, "the server cannot decrypt the ticket: " + spn + " belongs to another account than the service runs " +
 			"as, or the server's keytab is stale; find the owner with: setspn -Q " + spn
 	}

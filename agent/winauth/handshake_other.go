@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"sallyport/agent/winauth/kerberos"
@@ -52,6 +53,15 @@ type handshake struct {
 	fellBack bool          // NTLM was not the first choice: the list needs a MIC
 	micSent  bool
 }
+
+// String, GoString and LogValue keep keys and tokens out of logs: fmt would walk into the fields.
+func (h *handshake) String() string { return "sign-on of " + h.cred.id + " to " + h.spn }
+
+// GoString is for %#v.
+func (h *handshake) GoString() string { return h.String() }
+
+// LogValue is for slog.
+func (h *handshake) LogValue() slog.Value { return slog.StringValue(h.String()) }
 
 // Protocol implements Handshake.
 func (h *handshake) Protocol() string {

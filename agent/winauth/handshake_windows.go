@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"syscall"
 
@@ -39,6 +40,15 @@ type handshake struct {
 	done     bool // Windows is satisfied
 	failed   error
 }
+
+// String, GoString and LogValue keep keys and tokens out of logs: fmt would walk into the fields.
+func (h *handshake) String() string { return "sign-on of " + h.cred.id + " to " + h.spn }
+
+// GoString is for %#v.
+func (h *handshake) GoString() string { return h.String() }
+
+// LogValue is for slog.
+func (h *handshake) LogValue() slog.Value { return slog.StringValue(h.String()) }
 
 // Protocol implements Handshake.
 func (h *handshake) Protocol() string {

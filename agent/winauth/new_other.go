@@ -119,8 +119,9 @@ func loadConf(o Options) (*kerberos.Conf, error) {
 }
 
 // principalOf gives the Kerberos name of an account. A UPN goes to the KDC as it is ("enterprise name"), which maps it
-// to the account; its suffix need not be a realm. A NetBIOS name that the configuration does not know is asked for as
-// a realm at the default realm's KDCs: those of Active Directory know it.
+// to the account; its suffix need not be a realm. A NetBIOS name that the configuration does not know stands for the
+// realm: Active Directory's KDCs take it. It is never replaced by the default realm, whose account of that name is
+// another one.
 func principalOf(conf *kerberos.Conf, n name) kerberos.Principal {
 	if n.suffix != "" {
 		realm := conf.RealmFor(n.suffix)
@@ -133,11 +134,8 @@ func principalOf(conf *kerberos.Conf, n name) kerberos.Principal {
 		return kerberos.Principal{Name: n.user + "@" + n.suffix, Realm: realm, Enterprise: true}
 	}
 	realm := conf.RealmFor(n.domain)
-	switch {
-	case realm == "" && strings.Contains(n.domain, "."):
+	if realm == "" && (conf.DefaultRealm() != "" || strings.Contains(n.domain, ".")) {
 		realm = strings.ToUpper(n.domain)
-	case realm == "":
-		realm = conf.DefaultRealm()
 	}
 	return kerberos.Principal{Name: n.user, Realm: realm}
 }

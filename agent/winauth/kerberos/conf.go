@@ -111,8 +111,13 @@ func (c *Conf) etypes() []int32 {
 	return out
 }
 
-// kdcs gives the addresses of a realm's KDCs in the order of the configuration or of DNS.
+// kdcs gives the addresses of a realm's KDCs in the order of the configuration or of DNS. A realm without a dot that the
+// configuration does not know is a NetBIOS name: the default realm's KDCs know it or refer to those who do.
 func (c *Conf) kdcs(ctx context.Context, realm string) ([]string, error) {
+	unknown := !slices.ContainsFunc(c.parsed.Realms, func(r config.Realm) bool { return r.Realm == realm })
+	if unknown && !strings.Contains(realm, ".") {
+		realm = c.DefaultRealm()
+	}
 	var out []string
 	for _, r := range c.parsed.Realms {
 		if r.Realm != realm {

@@ -39,6 +39,18 @@ type Context struct {
 	clock  func() time.Time
 }
 
+// String names the service, never a key.
+func (t *Ticket) String() string { return "ticket for " + t.spn }
+
+// GoString is for %#v.
+func (t *Ticket) GoString() string { return t.String() }
+
+// String names the service, never a key.
+func (x *Context) String() string { return "sign-on with a " + x.ticket.String() }
+
+// GoString is for %#v.
+func (x *Context) GoString() string { return x.String() }
+
 // Initiate makes the token that begins a sign-on: AP-REQ in its GSS-API frame, with the hash of the channel binding (nil
 // for none) and a demand that the server prove itself.
 func (c *Client) Initiate(t *Ticket, binding []byte) (*Context, []byte, error) {

@@ -46,6 +46,18 @@ func NewClient(a Account, spn string, binding []byte, clock func() time.Time) *C
 
 func fillRandom(b []byte) { _, _ = rand.Read(b) } // never fails: crypto/rand ends the process instead
 
+// String names the account, never a key: fmt would walk into the fields.
+func (c *Client) String() string { return "NTLM sign-on of " + c.account.String() }
+
+// GoString is for %#v.
+func (c *Client) GoString() string { return c.String() }
+
+// String names the account without the hash.
+func (a Account) String() string { return a.Domain + `\` + a.User }
+
+// GoString is for %#v.
+func (a Account) GoString() string { return a.String() }
+
 // Negotiate gives the NEGOTIATE message (type 1): 40 bytes, with the version field.
 func (c *Client) Negotiate() []byte {
 	b := make([]byte, 40)

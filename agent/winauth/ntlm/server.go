@@ -59,6 +59,12 @@ type Session struct {
 	verify    *signer
 }
 
+// String shows no key.
+func (s *Session) String() string { return "NTLM session" }
+
+// GoString is for %#v.
+func (s *Session) GoString() string { return s.String() }
+
 // An Identity is who has proved itself.
 type Identity struct {
 	User, Domain, Workstation string
