@@ -1,0 +1,231 @@
+package agent
+
+import (
+	"errors"
+	"net"
+	"net/url"
+	"time"
+
+	"sallyport/agent/policy"
+	"sallyport/configs"
+)
+
+// Config is agent.yaml. It is the security policy that a reviewer reads: what it does not allow cannot be called,
+// whatever the cloud asks for.
+type Config struct {
+	// The relay's URL, the only cloud address that the agent connects to: https://relay.example.com. Plain http is
+	// accepted for this machine alone (http://127.0.0.1:8080).
+	Relay string `yaml:"relay,required"`
+	// The gateway that this agent answers for, as the relay knows it: lower-case letters, digits and hyphens.
+	Gateway string `yaml:"gateway,required"`
+	// The APIs that the agent offers. Without any, nothing can be called.
+	APIs []API `yaml:"apis"`
+	// How many links to the relay are kept up at once, 1 to 16. Default: 2, so that one that breaks leaves another.
+	Links int `yaml:"links"`
+	// The directory for the agent's key and secrets. Default: /var/lib/sallyport-agent, on Windows
+	// %ProgramData%\Sallyport.
+	State string `yaml:"state"`
+	// What the agent writes about itself.
+	Log Log `yaml:"log"`
+	// How the relay is reached: environment (HTTPS_PROXY and NO_PROXY of the service), none, or the URL of a proxy
+	// (http, https or socks5). Default: environment.
+	Proxy string `yaml:"proxy"`
+	// A PEM file with certificate authorities that are trusted for the relay besides the operating system's, for a
+	// network that inspects TLS.
+	CA string `yaml:"ca"`
+	// How long running requests may go on when the agent stops. Default: 30s.
+	DrainTimeout time.Duration `yaml:"drain_timeout"`
+	// Kerberos for Windows authentication on Linux. Windows has its own.
+	Kerberos Kerberos `yaml:"kerberos"`
+
+	// Warnings says what is valid and yet worth a second look, one line each, in the form of errors.
+	Warnings []string `yaml:"-"`
+}
+
+// Log says what the agent writes about itself.
+type Log struct {
+	// Everything from this level up: debug, info, warn or error. Default: info.
+	Level string `yaml:"level" enum:"debug,info,warn,error"`
+	// text for people, json for machines. Default: text.
+	Format string `yaml:"format" enum:"text,json"`
+}
+
+// Kerberos says where Kerberos is configured.
+type Kerberos struct {
+	// The path of a krb5.conf. Default: /etc/krb5.conf.
+	Config string `yaml:"config"`
+}
+
+// API is one internal REST API.
+type API struct {
+	// The name under which it is published: lower-case letters, digits and hyphens. It never shows the address.
+	Name string `yaml:"name,required"`
+	// The address and base path, http or https: http://erp.corp.example/api/v2. Paths of rules and requests follow it.
+	URL string `yaml:"url,required"`
+	// The path of an OpenAPI 2 or 3 or a Postman file that describes the API.
+	Definition string `yaml:"definition"`
+	// How the agent signs on to the API. There is no default.
+	Auth Auth `yaml:"auth,required"`
+	// How an https API is verified. Verification is never off.
+	TLS TLS `yaml:"tls"`
+	// The rules, each a method and a path: "GET /orders/**", "GET,PATCH /orders/{id}", "POST /jobs/{id}:run". Nothing
+	// else gets through. docs/policy.md has all forms.
+	Allow []string `yaml:"allow"`
+	// Bounds of each exchange.
+	Limits Limits `yaml:"limits"`
+	// Exceptions to what is removed from requests.
+	Headers Headers `yaml:"headers"`
+	// How long an upgraded connection or an event stream may be silent. Default: 10m.
+	IdleTimeout time.Duration `yaml:"idle_timeout"`
+	// Hosts whose absolute links may reach callers although they are not the API's. Links to any other internal host are
+	// removed.
+	LinkHosts []string `yaml:"link_hosts"`
+
+	address *url.URL
+	policy  *policy.Policy
+}
+
+// Address is the URL, parsed.
+func (a *API) Address() *url.URL {
+	u := *a.address
+	return &u
+}
+
+// Policy is the allow-list, compiled.
+func (a *API) Policy() *policy.Policy { return a.policy }
+
+// Limits are the bounds of each exchange with an API.
+type Limits struct {
+	// The largest request body: 100MB, 64KiB. Default: 100MB.
+	Body configs.Size `yaml:"body"`
+	// How long the agent waits for the head of an answer, and for each silence after it. Default: 230s.
+	Timeout time.Duration `yaml:"timeout"`
+	// How many requests run at once; others wait a few seconds for their turn. Default: 64.
+	Concurrent int `yaml:"concurrent"`
+}
+
+// Headers are exceptions to what is removed from requests.
+type Headers struct {
+	// Header fields that replace the method or the path of a request and are removed unless they stand here, such as
+	// X-HTTP-Method-Override. Whoever may send one can call what no rule admits.
+	AllowMethodOverride []string `yaml:"allow_method_override"`
+}
+
+// TLS says how an https API is verified and what the agent shows it.
+type TLS struct {
+	// A PEM file with the certificate authorities that are trusted for this API, instead of the operating system's.
+	CA string `yaml:"ca"`
+	// The name in the API's certificate, if it is not the host of the URL.
+	ServerName string `yaml:"server_name"`
+	// The API's key, if the certificate is self-signed or carries no name: sha256/ and the base64 of the SHA-256 of its
+	// SubjectPublicKeyInfo. It takes the place of names and authorities.
+	Pin string `yaml:"pin"`
+	// PEM files with a client certificate and its key, for an API that asks for one.
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+	// The oldest version that is spoken: 1.0, 1.1, 1.2 or 1.3. Default: 1.2.
+	MinVersion string `yaml:"min_version" enum:"1.0,1.1,1.2,1.3"`
+	// once lets an old IIS ask for the client certificate after the handshake.
+	Renegotiate string `yaml:"renegotiate" enum:"once"`
+}
+
+// Auth says how the agent signs on to an API: the word none or passthrough, or one of the settings.
+type Auth struct {
+	// Word is "none", "passthrough" or, if one of the settings is there, empty.
+	Word string `yaml:"-"`
+	// Windows authentication: Negotiate (Kerberos, NTLM) or NTLM.
+	Windows *Windows `yaml:"windows"`
+	// A user name and a password, with each request.
+	Basic *Basic `yaml:"basic"`
+	// A bearer token, with each request.
+	Bearer *Bearer `yaml:"bearer"`
+	// A header field with a secret value, with each request, such as an API key.
+	Header *Header `yaml:"header"`
+}
+
+// The words of Auth.
+const (
+	AuthNone        = "none"        // no credential; the caller's Authorization is removed
+	AuthPassthrough = "passthrough" // the caller's own Authorization reaches the API
+)
+
+// Words gives what may stand in place of settings, for the JSON Schema.
+func (Auth) Words() []string { return []string{AuthNone, AuthPassthrough} }
+
+// UnmarshalText reads one of the words.
+func (a *Auth) UnmarshalText(text []byte) error {
+	switch word := string(text); word {
+	case AuthNone, AuthPassthrough:
+		a.Word = word
+		return nil
+	default: // not quoted: it could be a password in the wrong place
+		return errors.New("auth is not known (write none, passthrough, or one of the settings windows, basic, bearer, header)")
+	}
+}
+
+// Windows is Windows authentication.
+type Windows struct {
+	// As whom: service (the account that the agent runs as; on Linux that of the keytab) or account (a named one).
+	As string `yaml:"as,required"`
+	// The account for as: account: CORP\svc-erp or svc-erp@corp.example.
+	Account string `yaml:"account"`
+	// The name of the secret with the account's password; set it with: sallyport-agent secret set NAME.
+	Secret string `yaml:"secret"`
+	// The path of a keytab, on Linux: for as: service (default: /etc/krb5.keytab) or instead of a secret.
+	Keytab string `yaml:"keytab"`
+	// Which entry of the keytab is meant with as: service: svc-gw@CORP.EXAMPLE. Default: the first.
+	Principal string `yaml:"principal"`
+	// The path of a credential cache that something else keeps renewed, for as: service on Linux.
+	CCache string `yaml:"ccache"`
+	// The service principal name of the API. Default: HTTP/ and the host of the URL.
+	SPN string `yaml:"spn"`
+	// negotiate (Kerberos, or NTLM where Kerberos cannot be had), kerberos or ntlm. Default: negotiate.
+	Protocol string `yaml:"protocol" enum:"negotiate,kerberos,ntlm"`
+	// Whether the sign-on is bound to the TLS connection (Extended Protection): auto (bound over TLS), require or off.
+	// Default: auto.
+	ChannelBinding string `yaml:"channel_binding" enum:"auto,require,off"`
+	// true demands that the API proves itself, which only Kerberos can.
+	Mutual bool `yaml:"mutual"`
+}
+
+// Basic is HTTP Basic authentication.
+type Basic struct {
+	// The user name.
+	User string `yaml:"user,required"`
+	// The name of the secret with the password.
+	Secret string `yaml:"secret,required"`
+}
+
+// Bearer is a token sent as Authorization: Bearer.
+type Bearer struct {
+	// The name of the secret with the token.
+	Secret string `yaml:"secret,required"`
+}
+
+// Header is a header field with a secret value.
+type Header struct {
+	// The field's name: X-API-Key.
+	Name string `yaml:"name,required"`
+	// The name of the secret with its value.
+	Secret string `yaml:"secret,required"`
+}
+
+// ParseConfig reads agent.yaml from data; name is what errors call the file. The error is a configs.Errors with all that
+// is wrong. It reads no other file: whether a keytab is there is seen when it is used.
+func ParseConfig(name string, data []byte) (*Config, error) {
+	c := &Config{}
+	err := configs.Load(name, data, c, func(d *configs.Doc) {
+		v := validator{Doc: d, file: name, c: c}
+		v.config()
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// isLoopback reports whether a host is this machine by its spelling alone.
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

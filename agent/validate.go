@@ -1,0 +1,281 @@
+package agent
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+
+	"sallyport/agent/link"
+	"sallyport/agent/policy"
+	"sallyport/agent/secret"
+	"sallyport/configs"
+)
+
+// A validator checks what a Config means. It goes on after an error: one run shows all that is wrong.
+type validator struct {
+	*configs.Doc
+	file string
+	c    *Config
+}
+
+func (v validator) warnf(path, format string, args ...any) {
+	line, column := v.Position(path)
+	v.c.Warnings = append(v.c.Warnings, fmt.Sprintf("%s:%d:%d: ", v.file, line, column)+fmt.Sprintf(format, args...))
+}
+
+func (v validator) config() {
+	c := v.c
+	v.relay()
+	if !isLabel(c.Gateway) {
+		v.Errorf("gateway", "gateway %q is no name (write 1 to 63 lower-case letters, digits and hyphens)", c.Gateway)
+	}
+	if c.Links < 0 || c.Links > 16 {
+		v.Errorf("links", "links must be 1 to 16 (leave it out for 2)")
+	}
+	switch c.Proxy {
+	case "system":
+		v.Errorf("proxy", "proxy: system is not in this release (write environment, none or the URL of the proxy)")
+	default:
+		if _, err := link.ProxyFor(c.Proxy, nil); err != nil {
+			v.Errorf("proxy", "%v", err)
+		}
+	}
+	if len(c.APIs) == 0 {
+		v.warnf("apis", "no APIs: nothing can be called (add one under apis)")
+	}
+	names := map[string]bool{}
+	for i := range c.APIs {
+		path := fmt.Sprintf("apis[%d]", i)
+		if name := c.APIs[i].Name; names[name] {
+			v.Errorf(path+".name", "a second API named %q (rename one)", name)
+		} else {
+			names[name] = true
+		}
+		v.api(path, &c.APIs[i])
+	}
+}
+
+func (v validator) relay() {
+	u, err := baseURL(v.c.Relay)
+	switch {
+	case err != nil:
+		v.Errorf("relay", "relay: %v", err)
+	case u.Path != "" && u.Path != "/":
+		v.Errorf("relay", "relay: a path does not belong here (write https://%s)", u.Host)
+	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+		v.Errorf("relay", "relay: plain http is for this machine alone (write https://%s)", u.Host)
+	}
+}
+
+func (v validator) api(path string, a *API) {
+	if !isLabel(a.Name) {
+		v.Errorf(path+".name", "API name %q is no name (write 1 to 63 lower-case letters, digits and hyphens)", a.Name)
+	}
+	u, err := baseURL(a.URL)
+	if err != nil {
+		v.Errorf(path+".url", "url: %v", err)
+		u = nil
+	}
+	a.address = u
+	v.auth(path+".auth", a)
+	v.tls(path+".tls", a)
+	v.allow(path+".allow", a)
+	if a.Limits.Concurrent < 0 || a.Limits.Concurrent > 10_000 {
+		v.Errorf(path+".limits.concurrent", "concurrent must be 1 to 10000 (leave it out for 64)")
+	}
+	if t := a.Limits.Timeout; t > 0 && t < time.Second {
+		v.Errorf(path+".limits.timeout", "a timeout of %v is too short for any answer (write 1s or more)", t)
+	}
+	if t := a.IdleTimeout; t > 0 && t < time.Second {
+		v.Errorf(path+".idle_timeout", "an idle timeout of %v ends every stream (write 1s or more)", t)
+	}
+	for i, name := range a.Headers.AllowMethodOverride {
+		if p := fmt.Sprintf("%s.headers.allow_method_override[%d]", path, i); !policy.IsOverride(name) {
+			v.Errorf(p, "%q is not removed from requests, so it need not be allowed (known: %s)", name, strings.Join(policy.Overrides(), ", "))
+		} else {
+			v.warnf(p, "%s lets callers replace the method or the path of a request, so they can call what no rule admits", name)
+		}
+	}
+	for i, host := range a.LinkHosts {
+		if u, err := url.Parse("//" + host); err != nil || host == "" || u.Host != host || u.User != nil {
+			v.Errorf(fmt.Sprintf("%s.link_hosts[%d]", path, i), "%q is not a host (write erp.corp.example, or with a port erp.corp.example:8080)", host)
+		}
+	}
+}
+
+func (v validator) allow(path string, a *API) {
+	p, err := policy.Compile(a.Allow)
+	if errs, ok := errors.AsType[policy.Errors](err); ok {
+		for _, e := range errs {
+			v.Errorf(fmt.Sprintf("%s[%d]", path, e.Index), "rule %q, column %d: %s", e.Rule, e.Column, e.Message)
+		}
+		return
+	}
+	a.policy = p
+	if len(a.Allow) == 0 {
+		v.warnf(path, "API %s allows nothing (add rules under allow: - GET /orders/**)", a.Name)
+	}
+	batches := p.Batches()
+	for i, rule := range a.Allow {
+		if slices.Contains(batches, rule) {
+			v.warnf(fmt.Sprintf("%s[%d]", path, i), "rule %q also admits OData's $batch, whose body can hold calls that no rule admits", rule)
+		}
+	}
+	if a.Auth.Word == AuthNone && p.Writes() {
+		v.warnf(path, "API %s is called without a credential (auth: none) and its rules admit writing", a.Name)
+	}
+}
+
+func (v validator) auth(path string, a *API) {
+	n := 0
+	for _, there := range []bool{a.Auth.Word != "", a.Auth.Windows != nil, a.Auth.Basic != nil, a.Auth.Bearer != nil, a.Auth.Header != nil} {
+		if there {
+			n++
+		}
+	}
+	switch {
+	case n == 0:
+		v.Errorf(path, "auth is empty (write none, passthrough, or one of the settings windows, basic, bearer, header)")
+	case n > 1:
+		v.Errorf(path, "more than one way to sign on (keep one of windows, basic, bearer, header)")
+	}
+	if w := a.Auth.Windows; w != nil {
+		v.windows(path+".windows", w)
+	}
+	if b := a.Auth.Basic; b != nil {
+		v.secret(path+".basic.secret", b.Secret)
+		if b.User == "" || strings.ContainsAny(b.User, ":\r\n") {
+			v.Errorf(path+".basic.user", "user must not be empty or contain \":\" (RFC 7617 has no way to send it)")
+		}
+	}
+	if b := a.Auth.Bearer; b != nil {
+		v.secret(path+".bearer.secret", b.Secret)
+	}
+	if h := a.Auth.Header; h != nil {
+		v.secret(path+".header.secret", h.Secret)
+		if !httpguts.ValidHeaderFieldName(h.Name) {
+			v.Errorf(path+".header.name", "%q is not the name of a header field (write one like X-API-Key)", h.Name)
+		}
+	}
+	clear := a.Auth.Basic != nil || a.Auth.Bearer != nil || a.Auth.Header != nil || a.Auth.Word == AuthPassthrough
+	if clear && a.address != nil && a.address.Scheme == "http" && !isLoopback(a.address.Hostname()) {
+		v.warnf(path, "the credential for API %s crosses the network in the clear (use https)", a.Name)
+	}
+}
+
+func (v validator) secret(path, name string) {
+	if err := secret.CheckName(name); err != nil {
+		v.Errorf(path, "secret is the name of a secret, not its value: %v", err)
+	}
+}
+
+func (v validator) windows(path string, w *Windows) {
+	switch w.As {
+	case "service":
+		v.without(path, "service", map[string]string{"account": w.Account, "secret": w.Secret})
+		if w.Keytab != "" && w.CCache != "" {
+			v.Errorf(path+".ccache", "keytab and ccache are two sources of one credential (keep one)")
+		}
+	case "account":
+		v.without(path, "account", map[string]string{"principal": w.Principal, "ccache": w.CCache})
+		v.account(path, w)
+	case "caller", "caller-password":
+		v.Errorf(path+".as", "as: %s is not in this release (write service or account)", w.As)
+	default:
+		v.Errorf(path+".as", "as: %q is not known (write service or account)", w.As)
+	}
+	if w.Protocol == "ntlm" && (w.Mutual || w.Keytab != "" || w.CCache != "" || w.SPN != "") {
+		v.Errorf(path+".protocol", "mutual, keytab, ccache and spn are for Kerberos (remove them, or protocol: ntlm)")
+	}
+	if w.SPN != "" && !isSPN(w.SPN) {
+		v.Errorf(path+".spn", "%q is not a service principal name (write it as HTTP/host.corp.example)", w.SPN)
+	}
+}
+
+func (v validator) account(path string, w *Windows) {
+	domain, user, hasDomain := strings.Cut(w.Account, `\`)
+	user2, suffix, hasSuffix := strings.Cut(w.Account, "@")
+	switch {
+	case w.Account == "":
+		v.Errorf(path+".account", "account is missing (write CORP\\svc-erp or svc-erp@corp.example)")
+	case hasDomain && (domain == "" || user == "" || strings.Contains(user, `\`)),
+		!hasDomain && hasSuffix && (user2 == "" || suffix == ""):
+		v.Errorf(path+".account", "%q is not an account (write CORP\\svc-erp or svc-erp@corp.example)", w.Account)
+	}
+	switch {
+	case w.Secret == "" && w.Keytab == "":
+		v.Errorf(path+".secret", "secret is missing (write the name of the secret with the account's password, or a keytab)")
+	case w.Secret != "" && w.Keytab != "":
+		v.Errorf(path+".keytab", "secret and keytab are two sources of one credential (keep one)")
+	case w.Secret != "":
+		v.secret(path+".secret", w.Secret)
+	}
+}
+
+// without reports settings that mean nothing with as, so that nobody believes they do.
+func (v validator) without(path, as string, settings map[string]string) {
+	for key, value := range settings {
+		if value != "" {
+			v.Errorf(path+"."+key, "%s has no meaning with as: %s (remove it)", key, as)
+		}
+	}
+}
+
+func (v validator) tls(path string, a *API) {
+	t := a.TLS
+	if a.address != nil && a.address.Scheme == "http" && t != (TLS{}) {
+		v.Errorf(path, "tls has no meaning for a plain http url (write https in url, or remove tls)")
+	}
+	if (t.Cert == "") != (t.Key == "") {
+		v.Errorf(path, "cert and key belong together (write both)")
+	}
+	if t.Pin != "" {
+		b64, ok := strings.CutPrefix(t.Pin, "sha256/")
+		if sum, err := base64.StdEncoding.DecodeString(b64); !ok || err != nil || len(sum) != 32 {
+			v.Errorf(path+".pin", "pin must be sha256/ and the base64 of 32 bytes")
+		}
+		if t.CA != "" || t.ServerName != "" {
+			v.Errorf(path+".pin", "pin takes the place of ca and server_name (remove them, or pin)")
+		}
+	}
+	if t.MinVersion == "1.0" || t.MinVersion == "1.1" {
+		v.warnf(path+".min_version", "TLS %s has known weaknesses", t.MinVersion)
+	}
+}
+
+// baseURL parses an address with an optional path. Its errors do not quote it: it could hold a password.
+func baseURL(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return nil, errors.New("not a URL (write one like https://host.example.com)")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, errors.New("must begin with https:// or http://")
+	case u.User != nil:
+		return nil, errors.New("a user name or password does not belong in a URL (remove what stands before \"@\")")
+	case u.Hostname() == "" || u.Opaque != "":
+		return nil, errors.New("no host (write one like https://host.example.com)")
+	case u.RawQuery != "" || u.ForceQuery:
+		return nil, errors.New("a query does not belong here (remove the \"?\" and what follows)")
+	case strings.Contains(s, "#"):
+		return nil, errors.New("a fragment does not belong here (remove the \"#\" and what follows)")
+	}
+	return u, nil
+}
+
+// isLabel reports whether s is a DNS label in lower case (RFC 1123 section 2.1).
+func isLabel(s string) bool {
+	return s != "" && len(s) <= 63 && s[0] != '-' && s[len(s)-1] != '-' &&
+		strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}
+
+func isSPN(s string) bool {
+	class, host, ok := strings.Cut(s, "/")
+	return ok && class != "" && host != "" && !strings.ContainsAny(s, " \t\r\n\\@")
+}
