@@ -324,15 +324,29 @@ func (t *talk) receive(body any) (env envelope, before []byte, err error) {
 	if kind != websocket.TextMessage {
 		return env, nil, errors.New("a binary message came before the handshake was done")
 	}
-	if err := json.Unmarshal(msg, &env); err != nil {
-		return env, nil, fmt.Errorf("a handshake message is not JSON: %w", err)
+	if env, err = parseEnvelope(msg); err != nil {
+		return env, nil, err
 	}
-	if err := json.Unmarshal(env.Body, body); err != nil {
-		return env, nil, fmt.Errorf("a handshake message has an unexpected form: %w", err)
+	if err := env.into(body); err != nil {
+		return env, nil, err
 	}
 	before = t.transcript.Sum(nil)
 	t.note(env.Body)
 	return env, before, nil
+}
+
+func parseEnvelope(msg []byte) (env envelope, err error) {
+	if err := json.Unmarshal(msg, &env); err != nil {
+		return env, fmt.Errorf("a handshake message is not JSON: %w", err)
+	}
+	return env, nil
+}
+
+func (e envelope) into(body any) error {
+	if err := json.Unmarshal(e.Body, body); err != nil {
+		return fmt.Errorf("a handshake message has an unexpected form: %w", err)
+	}
+	return nil
 }
 
 func (t *talk) note(body []byte) {

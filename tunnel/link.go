@@ -88,9 +88,8 @@ func (e errClosed) Error() string { return "closed: " + e.reason }
 // A Link is one live WebSocket between an agent and a relay node, after the handshake. One goroutine reads and never
 // waits for a stream; one writes, and takes everything that is queued as one message. Safe for concurrent use.
 type Link struct {
-	ws   *websocket.Conn
-	side Side
-	o    Options
+	ws *websocket.Conn
+	o  Options
 
 	heard atomic.Int64 // when the last byte came, Unix nanoseconds
 	rtt   atomic.Int64 // nanoseconds, 0 before the first pong
@@ -132,6 +131,18 @@ type Link struct {
 
 // New makes a Link of a WebSocket whose handshake is done. It does nothing before Run.
 func New(ws *websocket.Conn, side Side, o Options) *Link {
+	l := newBareLink(side, o)
+	l.ws = ws
+	ws.SetReadLimit(MaxMessage)
+	ws.SetPingHandler(func(text string) error {
+		l.webSocketPing.Store(&text)
+		l.wakeWriter()
+		return nil
+	})
+	return l
+}
+
+func newBareLink(side Side, o Options) *Link {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -140,7 +151,7 @@ func New(ws *websocket.Conn, side Side, o Options) *Link {
 	o.MaxWindow = orDefault(o.MaxWindow, defaultMaxWindow)
 	o.StallTimeout = orDefault(o.StallTimeout, defaultStall)
 	l := &Link{
-		ws: ws, side: side, o: o,
+		o:    o,
 		done: make(chan struct{}), wake: make(chan struct{}, 1), idle: make(chan struct{}),
 		streams: map[uint64]*Stream{}, next: uint64(side), peerMax: defaultMaxStreams,
 	}
@@ -148,12 +159,6 @@ func New(ws *websocket.Conn, side Side, o Options) *Link {
 		l.next = 2
 	}
 	l.heard.Store(time.Now().UnixNano())
-	ws.SetReadLimit(MaxMessage)
-	ws.SetPingHandler(func(text string) error {
-		l.webSocketPing.Store(&text)
-		l.wakeWriter()
-		return nil
-	})
 	return l
 }
 

@@ -158,6 +158,9 @@ func (l *Link) onOpen(h frameHeader, payload []byte) error {
 	l.mu.Lock()
 	s := l.streams[h.stream]
 	switch {
+	case l.err != nil: // nobody would end a stream that comes now
+		defer l.mu.Unlock()
+		return l.err
 	case h.stream == 0 || l.own(h.stream):
 		l.mu.Unlock()
 		return violation("OPEN of stream %d", h.stream)
