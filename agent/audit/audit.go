@@ -77,7 +77,7 @@ type Event struct {
 	Agent   string `json:"agent,omitempty"`
 	Relay   string `json:"relay,omitempty"`
 	Version string `json:"version,omitempty"`
-	// Hash is the SHA-256 of the configuration file in force: Start, Policy.
+	// Hash names the policy in force, as the relay shows it too: Start, Policy.
 	Hash string `json:"hash,omitempty"`
 	// Lost is how many events are missing: Gap.
 	Lost uint64 `json:"lost,omitempty"`

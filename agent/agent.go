@@ -1,0 +1,192 @@
+// Package agent is the program inside: it keeps links to the relay, decides by its own allow-list what may be called,
+// makes the calls and records them.
+//
+// This file is its table of contents. Where things are: config.go (agent.yaml), apis.go (what the configuration becomes),
+// exchange.go (one call), reload.go (another configuration), join.go (membership); link/ (getting to the relay), policy/
+// (the allow-list), upstream/ (the call), winauth/ (signing on), identity/, secret/, audit/ and state/ (what is on the
+// disk). It reads no flags and no environment: cmd/sallyport-agent does.
+//
+//	a, err := agent.New(config, agent.Deps{State: dir, Identity: id, Secrets: store, Log: log})
+//	err = a.Run(ctx) // until ctx ends, then drains
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sallyport/agent/audit"
+	"sallyport/agent/identity"
+	"sallyport/agent/link"
+	"sallyport/agent/secret"
+	"sallyport/agent/state"
+	"sallyport/tunnel"
+)
+
+// Deps is what an agent needs besides its configuration.
+type Deps struct {
+	// State is the agent's state directory; the audit record is kept there.
+	State state.Dir
+	// Identity is who this agent is; it has joined.
+	Identity *identity.Identity
+	// Secrets has the secrets that the configuration names.
+	Secrets *secret.Store
+	// File is the path of the configuration, which is read again when it changes, and the place that relative paths in
+	// it start from. Empty: the configuration is changed by Reload alone.
+	File string
+	// Again has the file read at once, changed or not (SIGHUP); nil: never.
+	Again <-chan struct{}
+	// Environment says which proxy the environment names; nil: none.
+	Environment link.ProxyFunc
+	// Name is what the admin calls this machine, Version the program's version; both for people only.
+	Name, Version string
+	// Log takes everything that an admin should know.
+	Log *slog.Logger
+}
+
+// An Agent is one installation that runs. Safe for concurrent use.
+type Agent struct {
+	config Config // the one it started with: relay, gateway and links do not change
+	deps   Deps
+	log    *slog.Logger
+	audit  *audit.Log
+	links  *link.Links
+
+	now      atomic.Pointer[snapshot]
+	reloadMu sync.Mutex // one Reload at a time
+	offerMu  sync.Mutex // offers leave in the order of the snapshots
+}
+
+// New checks everything that can be checked without the network and prepares the agent. It reports every fault at once.
+func New(c *Config, d Deps) (*Agent, error) {
+	if d.Log == nil {
+		d.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := mayRun(c, d.Identity); err != nil {
+		return nil, err
+	}
+	a := &Agent{config: *c, deps: d, log: d.Log}
+	snap, err := a.build(c, nil)
+	dialer, dialErr := NewDialer(c, d)
+	if err = errors.Join(err, dialErr); err != nil {
+		return nil, err
+	}
+	a.now.Store(snap)
+	if a.audit, err = audit.Open(d.State, audit.Options{Log: d.Log}); err != nil {
+		return nil, err
+	}
+	a.links = link.New(link.Config{
+		Dialer: dialer, Identity: d.Identity, RelayKey: d.Identity.RelayKey, Links: c.Links, Name: d.Name,
+		Version: d.Version, DrainTimeout: c.DrainTimeout, Log: d.Log,
+		Serve: func(s *tunnel.Stream) { a.serve(s) },
+		Up:    a.offer,
+	})
+	if d.Identity.Relay != c.Relay {
+		a.log.Info("the configuration names another URL than the join string did; the relay proves the pinned key there",
+			"relay", c.Relay, "joined_at", d.Identity.Relay)
+	}
+	a.warn(c)
+	return a, nil
+}
+
+// mayRun says why this identity cannot serve this configuration.
+func mayRun(c *Config, id *identity.Identity) error {
+	switch {
+	case id == nil || !id.Joined:
+		return fmt.Errorf("%w: the relay has not confirmed it; run 'sallyport-agent join' again with the same join string", identity.ErrNone)
+	case id.Gateway != c.Gateway:
+		return fmt.Errorf("the configuration names gateway %s, but this agent joined gateway %s; correct 'gateway', or join again",
+			c.Gateway, id.Gateway)
+	}
+	return nil
+}
+
+// NewDialer gives the way to the relay that a configuration describes.
+func NewDialer(c *Config, d Deps) (*link.Dialer, error) {
+	proxy, err := link.ProxyFor(c.Proxy, d.Environment)
+	if err != nil {
+		return nil, err
+	}
+	dc := link.DialConfig{Relay: c.Relay, Proxy: proxy, Version: d.Version, Log: d.Log}
+	if c.CA != "" {
+		pem, err := os.ReadFile(d.path(c.CA))
+		if err != nil {
+			return nil, fmt.Errorf("read 'ca': %w", err)
+		}
+		if dc.Roots, err = link.Roots(pem); err != nil {
+			return nil, fmt.Errorf("ca %s: %w", c.CA, err)
+		}
+	}
+	return link.NewDialer(dc)
+}
+
+// Run serves until ctx ends; then the links drain and everything recorded is written. Its error is a fault of this
+// machine: the relay's refusals and the network's faults are logged and tried again.
+func (a *Agent) Run(ctx context.Context) error {
+	// The record and the APIs outlive the links, which outlive ctx while they drain.
+	late, end := context.WithCancel(context.WithoutCancel(ctx))
+	var recording, watching sync.WaitGroup
+	var auditErr error
+	recording.Go(func() { auditErr = a.audit.Run(late) })
+	a.event(audit.Event{
+		Kind: audit.Start, Gateway: a.config.Gateway, Agent: a.deps.Identity.Agent, Relay: a.config.Relay,
+		Version: a.deps.Version, Hash: a.now.Load().hash,
+	})
+	watching.Go(func() { a.watch(ctx) })
+	err := a.links.Run(ctx)
+	watching.Wait()
+	for _, api := range a.now.Load().apis {
+		api.transport.Close()
+	}
+	a.event(audit.Event{Kind: audit.Stop})
+	end()
+	recording.Wait()
+	return errors.Join(err, auditErr)
+}
+
+// Up is the number of links that the relay can use now.
+func (a *Agent) Up() int { return a.links.Up() }
+
+// event records what is not a call.
+func (a *Agent) event(e audit.Event) {
+	e.Time = time.Now()
+	a.audit.Record(e)
+}
+
+func (a *Agent) warn(c *Config) {
+	for _, w := range c.Warnings {
+		a.log.Warn("configuration", "warning", w)
+	}
+}
+
+// offerKind is the control message that tells the relay which APIs there are; offered is its body. Names and a hash:
+// the relay never learns an address or a rule.
+const offerKind = "offer"
+
+type offered struct {
+	APIs   []offeredAPI `json:"apis"`
+	Policy string       `json:"policy"`
+}
+
+type offeredAPI struct {
+	Name string `json:"name"`
+}
+
+// offer tells one link what there is now. SendControl queues and does not wait.
+func (a *Agent) offer(l *tunnel.Link) {
+	a.offerMu.Lock()
+	defer a.offerMu.Unlock()
+	snap := a.now.Load()
+	body := offered{APIs: make([]offeredAPI, 0, len(snap.names)), Policy: snap.hash}
+	for _, name := range snap.names {
+		body.APIs = append(body.APIs, offeredAPI{name})
+	}
+	if err := l.SendControl(offerKind, body); err != nil {
+		a.log.Debug("no offer sent", "error", err) // the link has ended; the next one gets it
+	}
+}

@@ -1,0 +1,102 @@
+package agent
+
+import (
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"sallyport/agent/audit"
+	"sallyport/agent/policy"
+	"sallyport/agent/upstream"
+	"sallyport/tunnel"
+)
+
+// serve makes one exchange: which API, may it be called, call it, record it. A fault of this program in one exchange
+// ends that exchange and not the agent.
+func (a *Agent) serve(st upstream.Stream) {
+	began, in := time.Now(), st.Request()
+	path, _, _ := strings.Cut(in.Target, "?")
+	e := audit.Event{
+		Time: began, Kind: audit.Call, Request: in.ID, API: in.API, Method: in.Method, Path: path, Caller: in.Caller,
+		Verdict: audit.Refused,
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			a.log.Error("a fault of the agent ended an exchange", "request", in.ID, "api", in.API, "panic", fmt.Sprint(p),
+				"stack", string(debug.Stack()))
+			e.Problem, e.Status = "internal", refuse(st, http.StatusInternalServerError, internalProblem(), tunnel.Internal)
+		}
+		e.Millis = float64(time.Since(began).Microseconds()) / 1000
+		a.audit.Record(e)
+	}()
+	a.exchange(st, in, &e)
+}
+
+// exchange decides and calls, and fills in what is recorded about it.
+func (a *Agent) exchange(st upstream.Stream, in *tunnel.Request, e *audit.Event) {
+	api := a.now.Load().apis[in.API]
+	if api == nil {
+		a.refuse(st, e, http.StatusNotFound, unknownProblem())
+		return
+	}
+	v := api.policy.Decide(in.Method, in.Target)
+	if !v.Allowed {
+		status, p := verdictProblem(v)
+		a.refuse(st, e, status, p)
+		return
+	}
+	e.Verdict, e.Rule = audit.Allowed, v.Rule
+	policy.StripOverrides(in.Header, api.overrides)
+	r := api.transport.Serve(st.Context(), st)
+	e.Status, e.In, e.Out, e.Auth, e.Problem = r.Status, r.BytesIn, r.BytesOut, r.Protocol, r.Problem
+}
+
+func (a *Agent) refuse(st upstream.Stream, e *audit.Event, status int, p *tunnel.Problem) {
+	e.Problem, e.Detail = p.Code, p.Detail
+	e.Status = refuse(st, status, p, tunnel.Refused)
+	a.log.Info("call refused", "request", e.Request, "api", e.API, "method", e.Method, "path", e.Path, "problem", p.Code, "detail", p.Detail)
+}
+
+// refuse answers a stream with a problem, or resets it if an answer is under way. It gives the status that was sent, or 0.
+func refuse(st upstream.Stream, status int, p *tunnel.Problem, code tunnel.ResetCode) int {
+	if err := st.SendResponse(&tunnel.Response{Status: status, Header: http.Header{}, Problem: p}, true); err != nil {
+		st.Reset(code, p.Title)
+		return 0
+	}
+	return status
+}
+
+// verdictProblem says to the caller why the policy refused. The rule that would admit the request is made of the
+// request alone, so it tells nothing that the caller does not know.
+func verdictProblem(v policy.Verdict) (status int, p *tunnel.Problem) {
+	p = &tunnel.Problem{
+		Code: "policy-refused", Title: "The agent's allow-list does not admit this call.", Detail: v.Reason,
+		Origin: tunnel.OriginAgent, Executed: tunnel.ExecutedNo,
+	}
+	status = http.StatusForbidden
+	if v.Ambiguous {
+		p.Code, p.Title, status = "ambiguous-target", "The request target could be read in more than one way.", http.StatusBadRequest
+	}
+	if v.Admit != "" {
+		p.Detail += "; the agent's administrator can admit it with the rule: " + v.Admit
+	}
+	return status, p
+}
+
+func unknownProblem() *tunnel.Problem {
+	return &tunnel.Problem{
+		Code: "unknown-api", Title: "The agent offers no such API.",
+		Detail: "The connector names an API that is not in the agent's configuration.",
+		Origin: tunnel.OriginAgent, Executed: tunnel.ExecutedNo,
+	}
+}
+
+func internalProblem() *tunnel.Problem {
+	return &tunnel.Problem{
+		Code: "internal", Title: "The agent failed.",
+		Detail: "A fault of the agent ended the exchange. Its log has more under this request ID.",
+		Origin: tunnel.OriginAgent, Executed: tunnel.ExecutedUnknown,
+	}
+}

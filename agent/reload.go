@@ -1,0 +1,143 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"sallyport/agent/audit"
+	"sallyport/configs"
+)
+
+// pollEvery is how often the file is looked at. Watching by the operating system's events misses network file systems
+// and the renames of editors and of Kubernetes.
+const pollEvery = 2 * time.Second
+
+// Reload puts another configuration in force. Exchanges that run finish under the old one; APIs that have not changed
+// keep their connections. On error the old one stays in force.
+func (a *Agent) Reload(c *Config) error {
+	a.reloadMu.Lock()
+	defer a.reloadMu.Unlock()
+	if c.Gateway != a.config.Gateway {
+		return fmt.Errorf("gateway cannot change from %s to %s while the agent runs: join the other gateway", a.config.Gateway, c.Gateway)
+	}
+	old := a.now.Load()
+	next, err := a.build(c, old)
+	if err != nil {
+		return err
+	}
+	a.now.Store(next)
+	old.discard(next)
+	a.links.Each(a.offer)
+	a.event(audit.Event{Kind: audit.Policy, Hash: next.hash})
+	a.log.Info("configuration in force", "apis", len(next.names), "policy", next.hash)
+	a.warn(c)
+	if c.Relay != a.config.Relay || c.Links != a.config.Links || c.Proxy != a.config.Proxy || c.CA != a.config.CA ||
+		c.State != a.config.State || c.DrainTimeout != a.config.DrainTimeout || c.Log != a.config.Log {
+		a.log.Warn("relay, links, state, log, proxy, ca and drain_timeout count from the next start: restart the agent")
+	}
+	return nil
+}
+
+// A version is what tells one content of the file from another.
+type version struct {
+	modified time.Time
+	size     int64
+	sum      [sha256.Size]byte
+}
+
+// watch reads the file again when it changes, until ctx ends.
+func (a *Agent) watch(ctx context.Context) {
+	if a.deps.File == "" {
+		return
+	}
+	seen, _ := look(a.deps.File, version{}) // what New was given is in force; a file that is gone counts as a change later
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	missing := ""
+	for {
+		force := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.deps.Again:
+			force = true
+		case <-tick.C:
+		}
+		next, err := look(a.deps.File, seen)
+		if err != nil {
+			if err.Error() != missing {
+				missing = err.Error()
+				a.log.Error("the configuration cannot be read; the previous one stays in force", "error", err)
+			}
+			continue
+		}
+		missing = ""
+		changed := next.sum != seen.sum
+		seen = next
+		if changed || force {
+			a.reread()
+		}
+	}
+}
+
+// look gives the file's version, and reads it only if time or size differ from those of seen.
+func look(path string, seen version) (version, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return seen, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return seen, err
+	}
+	v := version{modified: info.ModTime(), size: info.Size(), sum: seen.sum}
+	// Two changes within one tick of a coarse clock leave the time as it is: a young file is read each time.
+	if v.modified.Equal(seen.modified) && v.size == seen.size && time.Since(v.modified) > 2*pollEvery {
+		return v, nil
+	}
+	data, err := io.ReadAll(io.LimitReader(f, configs.MaxSize+1))
+	if err != nil {
+		return seen, err
+	}
+	v.sum = sha256.Sum256(data)
+	return v, nil
+}
+
+// reread puts what is in the file in force, or says everything that is wrong with it.
+func (a *Agent) reread() {
+	c, err := ReadConfig(a.deps.File)
+	if err == nil {
+		err = a.Reload(c)
+	}
+	if err == nil {
+		return
+	}
+	a.log.Error("the configuration is wrong; the previous one stays in force", "file", a.deps.File)
+	for _, one := range bytes.Split([]byte(err.Error()), []byte("\n")) {
+		a.log.Error("configuration", "error", string(one))
+	}
+}
+
+// ReadConfig reads agent.yaml from a file.
+func ReadConfig(path string) (*Config, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%w; 'sallyport-agent join' writes a first one, 'sallyport-agent config example' shows all settings", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, configs.MaxSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	return ParseConfig(path, data)
+}
