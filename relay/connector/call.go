@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -295,9 +294,9 @@ func (c *call) hides(status int) bool {
 		return false
 	}
 	switch pub.OutcomeUnknown {
-	case "409":
+	case OutcomeConflict:
 		return true
-	case "504":
+	case OutcomePlain:
 		return false
 	}
 	return c.platform

@@ -29,7 +29,7 @@ func findCode(name string) (Code, bool) {
 var codes = [...]Code{
 	// Said by the relay, about the request.
 	{"bad-target", 400, "The request target cannot be served", "relay or agent", "The relay takes `/path` and `https://relay/path`. The agent refuses a path that two programs could read differently (`..`, `//`, `%2f`, `;` and the like); the detail names the rule form that admits it."},
-	{"bad-request", 400, "The request cannot be passed on", "relay or agent", "The request is not one that HTTP allows in this place, such as an upgrade with a body."},
+	{"bad-request", 400, "The request cannot be passed on", "relay or agent", "The request is not one that HTTP allows in this place, such as an upgrade with a body or a body whose framing is broken."},
 	{"key-required", 401, "A key is required", "relay", "Send the connector's key, by default in the `X-API-Key` header. `WWW-Authenticate` names the place."},
 	{"key-refused", 401, "The key is not accepted", "relay", "The key is unknown, expired or revoked, belongs to another connector, or was sent twice."},
 	{"cors-refused", 403, "This web page may not call the connector", "relay", "A browser asked on behalf of a page whose origin is not in the connector's CORS list."},
@@ -61,7 +61,9 @@ var codes = [...]Code{
 	{"no-such-api", 503, "The agent does not offer the API", "agent", "The API was taken out of the agent's configuration a moment ago."},
 	{"no-identity", 403, "The request lacks the identity that the API needs", "agent", "The API runs requests as the caller, and the caller has not proved who it is."},
 	{"logon-required", 401, "A Windows logon is required", "agent", "The API takes the caller's own Windows user name and password, as Basic credentials."},
-	{"agent-busy", 503, "The agent is busy", "agent", "All connections that the agent may have to the API are in use. The request was not run; repeat it."},
+	{"upstream-busy", 503, "Too many calls to this API are running", "agent", "All connections that the agent may have to the API are in use. The request was not run; repeat it."},
+	{"body-incomplete", 400, "The request's body did not arrive whole", "agent", "The body stalled, broke off, or did not have the length that was announced."},
+	{"cancelled", 503, "The exchange was cancelled", "agent", "The agent stopped the exchange before it was complete, because it is itself being stopped or the caller has gone."},
 	{"upstream-auth", 502, "The API refused the agent's credential", "upstream", "An account, its password or its rights need attention on the inside. `sallyport-agent check` says which."},
 	{"upstream-unreachable", 502, "The API cannot be reached", "upstream", "The agent got no connection to the API. The request was not run."},
 	{"upstream-tls", 502, "The API's certificate is not accepted", "upstream", "The TLS handshake between agent and API failed. The request was not run."},
