@@ -36,6 +36,8 @@ var (
 	ErrUnknownGateway = errors.New("unknown gateway")
 	ErrUnknownAgent   = errors.New("unknown agent")
 	ErrExists         = errors.New("exists already")
+	ErrFull           = errors.New("there are as many as there can be")
+	ErrCodeLife       = errors.New("a join code cannot live so long")
 	ErrNoLink         = errors.New("no agent of this gateway is connected")
 	ErrNotOffered     = errors.New("no connected agent of this gateway offers the API")
 )

@@ -63,7 +63,7 @@ func (r *Registry) newCode(name string, life time.Duration) (tunnel.JoinString, 
 		life = DefaultCodeLife
 	}
 	if life < 0 || life > maxCodeLife {
-		return tunnel.JoinString{}, Code{}, fmt.Errorf("a join code can live up to %s, not %s", maxCodeLife, life)
+		return tunnel.JoinString{}, Code{}, fmt.Errorf("%w: %s (at most 30 days)", ErrCodeLife, life)
 	}
 	join := tunnel.JoinString{Relay: r.c.URL, RelayKey: r.Fingerprint(), Gateway: name, Code: tunnel.NewCode()}
 	key := tunnel.JoinKey(join.Code).Public().(ed25519.PublicKey)

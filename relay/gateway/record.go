@@ -70,7 +70,7 @@ func (r *Record) agent(id string) *Agent {
 func (r Record) withCode(c Code, now time.Time) (Record, error) {
 	live := slices.DeleteFunc(slices.Clone(r.Codes), func(c Code) bool { return now.After(c.Expires) })
 	if len(live) >= maxCodes {
-		return r, fmt.Errorf("gateway %s has %d join codes already; wait until some have expired", r.Name, len(live))
+		return r, fmt.Errorf("%w: %d join codes of gateway %s have not expired yet", ErrFull, len(live), r.Name)
 	}
 	r.Codes = append(live, c)
 	return r, nil
@@ -138,16 +138,22 @@ func label(name string) string {
 	return name[:min(len(name), 64)]
 }
 
-// CheckName reports why a name cannot be a gateway's, an API's or a connector's: they are DNS labels (RFC 1123 section
-// 2.1), in lower case because URLs and host names are made of them.
+// A NameError says that a name cannot be a gateway's, an API's or a connector's.
+type NameError struct{ Name string }
+
+func (e *NameError) Error() string {
+	return fmt.Sprintf("%.80q cannot be a name: use 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end", e.Name)
+}
+
+// CheckName reports with a *NameError that a name cannot be a gateway's, an API's or a connector's: they are DNS labels
+// (RFC 1123 section 2.1), in lower case because URLs and host names are made of them.
 func CheckName(name string) error {
-	const rule = "use 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end"
 	if name == "" || len(name) > 63 || name[0] == '-' || name[len(name)-1] == '-' {
-		return fmt.Errorf("%q cannot be a name: %s", name, rule)
+		return &NameError{name}
 	}
 	for _, c := range []byte(name) {
 		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
-			return fmt.Errorf("%q cannot be a name: %s", name, rule)
+			return &NameError{name}
 		}
 	}
 	return nil

@@ -1,0 +1,314 @@
+// Package admin is the relay's admin API: HTTP and JSON on a local socket, and the Go side of it for the commands.
+//
+// Whoever may open the socket is an admin; its file mode decides. Every change is logged with the user ID of the
+// process at the other end. The package decides nothing about gateways and connectors themselves: it checks the form of
+// what comes in, calls relay/gateway and relay/connector, and words their errors as application/problem+json.
+//
+//	l, err := admin.Listen(ctx, "/var/lib/sallyport-relay/admin.sock")
+//	err = admin.New(admin.Config{...}).Serve(ctx, l)
+//
+//	c := admin.NewClient(path)
+//	added, err := c.AddGateway(ctx, "plant1", time.Hour)
+//
+// The paths begin with /v1; wire.go has the bodies.
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"sallyport/relay/connector"
+	"sallyport/relay/gateway"
+	"sallyport/relay/store"
+	"sallyport/tunnel"
+)
+
+const (
+	// maxBody bounds a request's body.
+	maxBody = 64 << 10
+	// requestTimeout bounds what one request may take, a slow disk included.
+	requestTimeout = 30 * time.Second
+	// stopTimeout is how long requests under way may take when the relay stops.
+	stopTimeout = 5 * time.Second
+)
+
+// Config says what the admin API administers.
+type Config struct {
+	Gateways   *gateway.Registry
+	Connectors *connector.Directory
+	Store      *store.Store
+	// URL is the relay's public URL without a trailing slash.
+	URL string
+	// Version is the relay program's version.
+	Version string
+	Log     *slog.Logger
+}
+
+// Admin answers the admin API.
+type Admin struct {
+	c       Config
+	started time.Time
+}
+
+// New makes the admin API of one relay.
+func New(c Config) *Admin { return &Admin{c: c, started: time.Now()} }
+
+// Handler is the route table.
+func (a *Admin) Handler() http.Handler {
+	mux := http.NewServeMux()
+	for pattern, h := range map[string]handler{
+		"GET /v1/status": a.status,
+
+		"GET /v1/gateways":              a.listGateways,
+		"POST /v1/gateways":             a.addGateway,
+		"POST /v1/gateways/{name}/join": a.newJoin,
+		"DELETE /v1/gateways/{name}":    a.removeGateway,
+		"POST /v1/agents/{id}/revoke":   a.revokeAgent,
+
+		"GET /v1/connectors":                               a.listConnectors,
+		"POST /v1/connectors":                              a.publish,
+		"DELETE /v1/connectors/{gateway}/{name}":           a.unpublish,
+		"GET /v1/connectors/{gateway}/{name}/keys":         a.listKeys,
+		"POST /v1/connectors/{gateway}/{name}/keys":        a.addKey,
+		"DELETE /v1/connectors/{gateway}/{name}/keys/{id}": a.revokeKey,
+	} {
+		mux.Handle(pattern, a.handle(h))
+	}
+	return mux
+}
+
+// Serve answers on l until ctx ends, and closes it.
+func (a *Admin) Serve(ctx context.Context, l net.Listener) error {
+	srv := &http.Server{
+		Handler:                      a.Handler(),
+		ReadTimeout:                  requestTimeout,
+		WriteTimeout:                 2 * requestTimeout,
+		IdleTimeout:                  requestTimeout,
+		MaxHeaderBytes:               16 << 10,
+		ErrorLog:                     slog.NewLogLogger(a.c.Log.Handler(), slog.LevelDebug),
+		BaseContext:                  func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+		ConnContext:                  withActor,
+		DisableGeneralOptionsHandler: true,
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(l) }() // waited for below
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	err := srv.Shutdown(stop)
+	if err != nil {
+		err = errors.Join(err, srv.Close())
+	}
+	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
+	return err
+}
+
+// A handler answers a request with a status and a body for JSON, or an error that toProblem words.
+type handler func(q *http.Request) (status int, body any, err error)
+
+func (a *Admin) handle(h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		ctx, cancel := context.WithTimeout(q.Context(), requestTimeout)
+		defer cancel()
+		q.Body = http.MaxBytesReader(w, q.Body, maxBody)
+		status, body, err := h(q.WithContext(ctx))
+		kind := "application/json"
+		if err != nil {
+			p := toProblem(err)
+			if p.Status >= http.StatusInternalServerError {
+				a.c.Log.Error("an admin request failed", "method", q.Method, "path", q.URL.Path, "error", err)
+			}
+			status, body, kind = p.Status, p, "application/problem+json"
+		}
+		w.Header().Set("Content-Type", kind)
+		w.Header().Set("Cache-Control", "no-store")
+		w.WriteHeader(status)
+		if status != http.StatusNoContent {
+			_ = json.NewEncoder(w).Encode(body) // who asked has gone if it fails
+		}
+	})
+}
+
+// read takes the request's body, one JSON object without unknown members.
+func read(q *http.Request, into any) error {
+	dec := json.NewDecoder(q.Body)
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return &badRequest{"the request's body cannot be read: " + err.Error()}
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return &badRequest{"the request's body has more than one object"}
+	}
+	return nil
+}
+
+// event records a change and who made it.
+func (a *Admin) event(q *http.Request, what string, attrs ...any) {
+	a.c.Log.Info("admin: "+what, append([]any{"actor", actor(q.Context())}, attrs...)...)
+}
+
+func (a *Admin) status(*http.Request) (int, any, error) {
+	return http.StatusOK, Status{
+		Version: a.c.Version, URL: a.c.URL, SigningKey: a.c.Gateways.Fingerprint(), Started: a.started.UTC(),
+		Gateways: a.c.Gateways.Status(), Connectors: len(a.c.Connectors.List()),
+		StoreBroken: max(a.c.Gateways.Broken(), a.c.Connectors.Broken()), LogDropped: a.c.Store.Dropped(),
+	}, nil
+}
+
+func (a *Admin) listGateways(*http.Request) (int, any, error) {
+	return http.StatusOK, List[gateway.Status]{a.c.Gateways.Status()}, nil
+}
+
+func (a *Admin) addGateway(q *http.Request) (int, any, error) {
+	var body AddGateway
+	if err := read(q, &body); err != nil {
+		return 0, nil, err
+	}
+	join, err := a.c.Gateways.AddGateway(q.Context(), body.Name, body.Expires)
+	if err != nil {
+		return 0, nil, err
+	}
+	a.event(q, "gateway added", "gateway", body.Name)
+	return http.StatusCreated, joinBody(join, body.Expires), nil
+}
+
+func (a *Admin) newJoin(q *http.Request) (int, any, error) {
+	var body NewJoin
+	if err := read(q, &body); err != nil {
+		return 0, nil, err
+	}
+	name := q.PathValue("name")
+	join, err := a.c.Gateways.NewJoin(q.Context(), name, body.Expires)
+	if err != nil {
+		return 0, nil, err
+	}
+	a.event(q, "join code made", "gateway", name)
+	return http.StatusCreated, joinBody(join, body.Expires), nil
+}
+
+func joinBody(j tunnel.JoinString, life time.Duration) Join {
+	if life == 0 {
+		life = gateway.DefaultCodeLife
+	}
+	return Join{Gateway: j.Gateway, JoinString: j.Encode(), Expires: time.Now().Add(life).UTC().Truncate(time.Second)}
+}
+
+// removeGateway takes the gateway's connectors away first: left behind, they would come to life again, keys and all, for
+// another gateway that is given the same name.
+func (a *Admin) removeGateway(q *http.Request) (int, any, error) {
+	name := q.PathValue("name")
+	if !a.c.Gateways.Exists(name) {
+		return 0, nil, gateway.ErrUnknownGateway
+	}
+	for _, c := range a.c.Connectors.List() {
+		if c.Gateway != name {
+			continue
+		}
+		if err := a.c.Connectors.Unpublish(q.Context(), c.Gateway, c.Name); err != nil {
+			return 0, nil, err
+		}
+		a.event(q, "connector unpublished", "gateway", c.Gateway, "connector", c.Name)
+	}
+	if err := a.c.Gateways.RemoveGateway(q.Context(), name); err != nil {
+		return 0, nil, err
+	}
+	a.event(q, "gateway removed", "gateway", name)
+	return http.StatusNoContent, nil, nil
+}
+
+func (a *Admin) revokeAgent(q *http.Request) (int, any, error) {
+	id := q.PathValue("id")
+	if err := a.c.Gateways.RevokeAgent(q.Context(), id); err != nil {
+		return 0, nil, err
+	}
+	a.event(q, "agent revoked", "agent", id)
+	return http.StatusNoContent, nil, nil
+}
+
+func (a *Admin) listConnectors(*http.Request) (int, any, error) {
+	list := a.c.Connectors.List()
+	out := make([]Published, 0, len(list))
+	for _, c := range list {
+		out = append(out, a.published(c))
+	}
+	return http.StatusOK, List[Published]{out}, nil
+}
+
+// published adds the URLs and whether the API is there.
+func (a *Admin) published(c connector.Connector) Published {
+	p := Published{Connector: c, URL: a.c.URL + "/" + c.Gateway + "/" + c.Name}
+	scheme, _, _ := strings.Cut(a.c.URL, "://")
+	for _, h := range c.Hosts {
+		p.HostURLs = append(p.HostURLs, scheme+"://"+h)
+	}
+	if _, err := a.c.Gateways.Pick(c.Gateway, c.API); err != nil {
+		p.Unavailable = err.Error()
+	}
+	return p
+}
+
+func (a *Admin) publish(q *http.Request) (int, any, error) {
+	var body connector.Connector
+	if err := read(q, &body); err != nil {
+		return 0, nil, err
+	}
+	if !a.c.Gateways.Exists(body.Gateway) {
+		return 0, nil, gateway.ErrUnknownGateway
+	}
+	c, err := a.c.Connectors.Publish(q.Context(), body)
+	if err != nil {
+		return 0, nil, err
+	}
+	a.event(q, "connector published", "gateway", c.Gateway, "connector", c.Name, "auth", c.Auth)
+	return http.StatusCreated, a.published(c), nil
+}
+
+func (a *Admin) unpublish(q *http.Request) (int, any, error) {
+	gw, name := q.PathValue("gateway"), q.PathValue("name")
+	if err := a.c.Connectors.Unpublish(q.Context(), gw, name); err != nil {
+		return 0, nil, err
+	}
+	a.event(q, "connector unpublished", "gateway", gw, "connector", name)
+	return http.StatusNoContent, nil, nil
+}
+
+func (a *Admin) listKeys(q *http.Request) (int, any, error) {
+	keys, err := a.c.Connectors.ListKeys(q.PathValue("gateway"), q.PathValue("name"))
+	return http.StatusOK, List[connector.KeyInfo]{keys}, err
+}
+
+func (a *Admin) addKey(q *http.Request) (int, any, error) {
+	var body AddKey
+	if err := read(q, &body); err != nil {
+		return 0, nil, err
+	}
+	gw, name := q.PathValue("gateway"), q.PathValue("name")
+	secret, info, err := a.c.Connectors.AddKey(q.Context(), gw, name, body.Name, body.Expires)
+	if err != nil {
+		return 0, nil, err
+	}
+	a.event(q, "key added", "gateway", gw, "connector", name, "key", info.Name, "key_id", info.ID)
+	return http.StatusCreated, NewKey{KeyInfo: info, Key: secret}, nil
+}
+
+func (a *Admin) revokeKey(q *http.Request) (int, any, error) {
+	gw, name, id := q.PathValue("gateway"), q.PathValue("name"), q.PathValue("id")
+	if err := a.c.Connectors.RevokeKey(q.Context(), gw, name, id); err != nil {
+		return 0, nil, err
+	}
+	a.event(q, "key revoked", "gateway", gw, "connector", name, "key", id)
+	return http.StatusNoContent, nil, nil
+}

@@ -1,0 +1,163 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"sallyport/relay/connector"
+	"sallyport/relay/gateway"
+)
+
+// ErrNotRunning says that no relay answers on the socket.
+var ErrNotRunning = errors.New("the relay is not running")
+
+// maxAnswer bounds what is read of an answer.
+const maxAnswer = 64 << 20
+
+// A Client calls the admin API of a relay on this machine. An error of the relay's is a *Problem.
+type Client struct {
+	path string
+	http *http.Client
+}
+
+// NewClient makes a client for the socket at path. It dials when it is used.
+func NewClient(path string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "unix", path)
+	}
+	return &Client{path: path, http: &http.Client{
+		Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true},
+		Timeout:   2 * requestTimeout,
+	}}
+}
+
+// Status of the relay.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	return call[Status](ctx, c, http.MethodGet, nil, "status")
+}
+
+// Gateways lists the gateways with their agents and links.
+func (c *Client) Gateways(ctx context.Context) ([]gateway.Status, error) {
+	l, err := call[List[gateway.Status]](ctx, c, http.MethodGet, nil, "gateways")
+	return l.Items, err
+}
+
+// AddGateway makes a gateway; see gateway.Registry.
+func (c *Client) AddGateway(ctx context.Context, name string, expires time.Duration) (Join, error) {
+	return call[Join](ctx, c, http.MethodPost, AddGateway{Name: name, Expires: expires}, "gateways")
+}
+
+// NewJoin gives a join string for another agent.
+func (c *Client) NewJoin(ctx context.Context, name string, expires time.Duration) (Join, error) {
+	return call[Join](ctx, c, http.MethodPost, NewJoin{Expires: expires}, "gateways", name, "join")
+}
+
+// RemoveGateway removes a gateway, its agents and its connectors.
+func (c *Client) RemoveGateway(ctx context.Context, name string) error {
+	_, err := call[none](ctx, c, http.MethodDelete, nil, "gateways", name)
+	return err
+}
+
+// RevokeAgent shuts an agent out.
+func (c *Client) RevokeAgent(ctx context.Context, id string) error {
+	_, err := call[none](ctx, c, http.MethodPost, nil, "agents", id, "revoke")
+	return err
+}
+
+// Connectors lists the published connectors.
+func (c *Client) Connectors(ctx context.Context) ([]Published, error) {
+	l, err := call[List[Published]](ctx, c, http.MethodGet, nil, "connectors")
+	return l.Items, err
+}
+
+// Publish makes a connector.
+func (c *Client) Publish(ctx context.Context, what connector.Connector) (Published, error) {
+	return call[Published](ctx, c, http.MethodPost, what, "connectors")
+}
+
+// Unpublish takes a connector and its keys away.
+func (c *Client) Unpublish(ctx context.Context, gateway, name string) error {
+	_, err := call[none](ctx, c, http.MethodDelete, nil, "connectors", gateway, name)
+	return err
+}
+
+// Keys lists the keys of a connector.
+func (c *Client) Keys(ctx context.Context, gateway, name string) ([]connector.KeyInfo, error) {
+	l, err := call[List[connector.KeyInfo]](ctx, c, http.MethodGet, nil, "connectors", gateway, name, "keys")
+	return l.Items, err
+}
+
+// AddKey makes a key.
+func (c *Client) AddKey(ctx context.Context, gateway, name string, key AddKey) (NewKey, error) {
+	return call[NewKey](ctx, c, http.MethodPost, key, "connectors", gateway, name, "keys")
+}
+
+// RevokeKey takes a key away, by name or ID.
+func (c *Client) RevokeKey(ctx context.Context, gateway, name, key string) error {
+	_, err := call[none](ctx, c, http.MethodDelete, nil, "connectors", gateway, name, "keys", key)
+	return err
+}
+
+// none is the answer of calls that have none.
+type none struct{}
+
+// call makes one request; path are the segments after /v1.
+func call[T any](ctx context.Context, c *Client, method string, body any, path ...string) (answer T, err error) {
+	target := url.URL{Scheme: "http", Host: "relay"}
+	u := target.JoinPath("v1")
+	for _, segment := range path {
+		u = u.JoinPath(url.PathEscape(segment))
+	}
+	raw, err := json.Marshal(body)
+	if err != nil {
+		return answer, fmt.Errorf("encode the request: %w", err)
+	}
+	q, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(raw))
+	if err != nil {
+		return answer, fmt.Errorf("make the request: %w", err)
+	}
+	resp, err := c.http.Do(q)
+	if err != nil {
+		return answer, c.unreachable(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return answer, fmt.Errorf("read the relay's answer: %w", err)
+	}
+	if resp.StatusCode >= 400 {
+		p := &Problem{Status: resp.StatusCode}
+		if json.Unmarshal(text, p) != nil || p.Detail == "" {
+			p.Detail = fmt.Sprintf("the relay answers %s; is it of another version than this program?", resp.Status)
+		}
+		return answer, p
+	}
+	if resp.StatusCode == http.StatusNoContent {
+		return answer, nil
+	}
+	if err := json.Unmarshal(text, &answer); err != nil {
+		return answer, fmt.Errorf("read the relay's answer: %w", err)
+	}
+	return answer, nil
+}
+
+// unreachable says why the socket could not be used and what to do.
+func (c *Client) unreachable(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), refused(err):
+		return fmt.Errorf("%w (nobody answers on %s); start it with 'sallyport-relay serve --config relay.yaml', "+
+			"or name its socket with --socket or its file with --config", ErrNotRunning, c.path)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("this account may not use the relay's admin socket %s; use the account that the relay runs as, or root", c.path)
+	}
+	return fmt.Errorf("call the relay on %s: %w", c.path, err)
+}

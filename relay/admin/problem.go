@@ -1,0 +1,46 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"sallyport/relay/connector"
+	"sallyport/relay/gateway"
+	"sallyport/relay/store"
+)
+
+// badRequest is a request whose form is wrong.
+type badRequest struct{ text string }
+
+func (e *badRequest) Error() string { return e.text }
+
+// toProblem is the one place where an error becomes a status. The detail is for the admin, who may know everything.
+func toProblem(err error) *Problem {
+	p := &Problem{Type: "about:blank", Detail: err.Error()}
+	_, invalid := errors.AsType[*connector.Invalid](err)
+	_, bad := errors.AsType[*badRequest](err)
+	_, name := errors.AsType[*gateway.NameError](err)
+	switch {
+	case invalid, bad, name, errors.Is(err, gateway.ErrCodeLife), errors.Is(err, gateway.ErrFull):
+		p.Status, p.Title = http.StatusBadRequest, "The request cannot be fulfilled as it is."
+	case errors.Is(err, gateway.ErrUnknownGateway):
+		p.Status, p.Title = http.StatusNotFound, "There is no such gateway."
+		if err == gateway.ErrUnknownGateway {
+			p.Detail = "unknown gateway; 'sallyport-relay gateway list' shows the gateways"
+		}
+	case errors.Is(err, gateway.ErrUnknownAgent):
+		p.Status, p.Title = http.StatusNotFound, "There is no such agent."
+	case errors.Is(err, connector.ErrUnknownConnector), errors.Is(err, connector.ErrUnknownKey):
+		p.Status, p.Title = http.StatusNotFound, "There is no such connector or key."
+	case errors.Is(err, gateway.ErrExists), errors.Is(err, connector.ErrExists):
+		p.Status, p.Title = http.StatusConflict, "The name is taken."
+	case errors.Is(err, store.ErrConflict):
+		p.Status, p.Title = http.StatusConflict, "It was changed by somebody else in the meantime."
+	case errors.Is(err, context.DeadlineExceeded):
+		p.Status, p.Title = http.StatusGatewayTimeout, "The store does not answer in time."
+	default:
+		p.Status, p.Title = http.StatusInternalServerError, "The relay could not do it."
+	}
+	return p
+}

@@ -1,0 +1,79 @@
+package admin
+
+import (
+	"time"
+
+	"sallyport/relay/connector"
+	"sallyport/relay/gateway"
+)
+
+// AddGateway is the body of POST /v1/gateways.
+type AddGateway struct {
+	Name string `json:"name"`
+	// Expires is how long the join code can be used, in nanoseconds; 0: an hour.
+	Expires time.Duration `json:"expires,omitempty"`
+}
+
+// NewJoin is the body of POST /v1/gateways/{name}/join.
+type NewJoin struct {
+	Expires time.Duration `json:"expires,omitempty"`
+}
+
+// Join answers both. JoinString is a secret until it is used, and cannot be had again.
+type Join struct {
+	Gateway    string    `json:"gateway"`
+	JoinString string    `json:"joinString"`
+	Expires    time.Time `json:"expires"`
+}
+
+// AddKey is the body of POST /v1/connectors/{gateway}/{name}/keys.
+type AddKey struct {
+	Name string `json:"name"`
+	// Expires is how long the key works, in nanoseconds; 0: until it is revoked.
+	Expires time.Duration `json:"expires,omitempty"`
+}
+
+// NewKey answers it. Key cannot be had again.
+type NewKey struct {
+	connector.KeyInfo
+	Key string `json:"key"`
+}
+
+// Published is a connector with what an admin wants to know of it.
+type Published struct {
+	connector.Connector
+	URL      string   `json:"url"`
+	HostURLs []string `json:"hostUrls,omitempty"`
+	// Unavailable says why a call would not get through at this moment; empty: it would.
+	Unavailable string `json:"unavailable,omitempty"`
+}
+
+// Status answers GET /v1/status.
+type Status struct {
+	Version string `json:"version"`
+	URL     string `json:"url"`
+	// SigningKey is the fingerprint that agents have pinned.
+	SigningKey string           `json:"signingKey"`
+	Started    time.Time        `json:"started"`
+	Gateways   []gateway.Status `json:"gateways"`
+	Connectors int              `json:"connectors"`
+	// StoreBroken is for how long the store could not be followed, in nanoseconds.
+	StoreBroken time.Duration `json:"storeBrokenNs"`
+	// LogDropped is how many events of the access log were lost since the start.
+	LogDropped uint64 `json:"logDropped"`
+}
+
+// List wraps every list, so that members can be added.
+type List[T any] struct {
+	Items []T `json:"items"`
+}
+
+// Problem is the body of every error (RFC 9457). It is an error.
+type Problem struct {
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail,omitempty"`
+}
+
+func (p *Problem) Error() string { return p.Detail }
