@@ -198,7 +198,7 @@ func (c *credential) ticket(ctx context.Context, spn string) (*kerberos.Ticket, 
 	if c.krb == nil {
 		err := c.noKrb
 		if err == nil {
-			err = errors.New("Kerberos is not allowed by the configuration")
+			err = errors.New("the protocol Kerberos is not allowed by the configuration")
 		}
 		return nil, &Error{Kind: KDCUnreachable, Err: err, Mend: "set default_realm in krb5.conf"}
 	}

@@ -14,8 +14,11 @@ import (
 )
 
 const (
-	// tryTimeout is for one KDC: on a company's network an answer takes milliseconds, a dead KDC swallows the packets.
-	tryTimeout = 3 * time.Second
+	// connectTimeout is for reaching one KDC: on a company's network that takes milliseconds, a dead one swallows packets.
+	connectTimeout = 3 * time.Second
+	// answerTimeout is for the answer of a KDC while there is another to ask; a ticket for a user in 1,000 groups takes a
+	// busy one more than three seconds. The last one may take what is left of exchangeTimeout.
+	answerTimeout = 5 * time.Second
 	// exchangeTimeout is for all KDCs of one exchange together.
 	exchangeTimeout = 15 * time.Second
 	// maxReply bounds an answer; a ticket of a user in 1,000 groups has 20 kB.
@@ -31,8 +34,12 @@ func (c *Client) ask(ctx context.Context, realm string, msg []byte) ([]byte, err
 		return nil, &UnreachableError{Realm: realm, Err: err}
 	}
 	failed := &UnreachableError{Realm: realm}
-	for _, addr := range c.goodFirst(realm, addrs) {
-		reply, err := c.askOne(ctx, addr, msg)
+	for i, addr := range c.goodFirst(realm, addrs) {
+		wait := answerTimeout
+		if i == len(addrs)-1 {
+			wait = exchangeTimeout
+		}
+		reply, err := c.askOne(ctx, addr, msg, wait)
 		if err == nil {
 			c.remember(realm, addr)
 			return reply, nil
@@ -67,14 +74,14 @@ func (c *Client) remember(realm, addr string) {
 }
 
 // askOne is RFC 4120 section 7.2.2: four bytes of length, then the message.
-func (c *Client) askOne(ctx context.Context, addr string, msg []byte) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
-	defer cancel()
-	conn, err := c.dial(ctx, "tcp", addr)
+func (c *Client) askOne(ctx context.Context, addr string, msg []byte, wait time.Duration) ([]byte, error) {
+	conn, err := c.connect(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = conn.Close() }()
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	reply, err := roundTrip(conn, msg)
@@ -85,6 +92,12 @@ func (c *Client) askOne(ctx context.Context, addr string, msg []byte) ([]byte, e
 		return nil, errors.New("KDC says that its service is not available")
 	}
 	return reply, err
+}
+
+func (c *Client) connect(ctx context.Context, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	return c.dial(ctx, "tcp", addr)
 }
 
 func roundTrip(conn net.Conn, msg []byte) ([]byte, error) {

@@ -7,7 +7,7 @@ import (
 	"encoding/binary"
 	"strings"
 
-	"golang.org/x/crypto/md4"
+	"golang.org/x/crypto/md4" //lint:ignore SA1019 the NT hash is MD4
 )
 
 // Hash is the NT hash of a password: MD4 of its UTF-16LE form. It is as good as the password: a secret.
