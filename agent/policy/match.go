@@ -115,8 +115,8 @@ func (p pattern) matches(s segment) bool {
 		return s.risk&^rawParameter == 0 && s.text == p.literal
 	}
 	if p.encoded {
-		value, ok := p.value(s.text)
-		return ok && !isBlank(value) && encodedIsSafe(s.text)
+		again, _ := unescape(s.text)
+		return p.hasValue(s.text) && p.hasValue(again) && encodedIsSafe(s.text)
 	}
 	// Any ";" must be one of the rule's: then none is left for the values.
 	if s.risk&^rawParameter != 0 || s.risk != 0 && strings.Count(s.text, ";") != p.semicolons() {
@@ -133,14 +133,14 @@ func (p pattern) semicolons() int {
 	return n
 }
 
-// value cuts the text of the only placeholder out.
-func (p pattern) value(text string) (string, bool) {
+// hasValue reports whether the text around the only placeholder is there, and more than separators in its place.
+func (p pattern) hasValue(text string) bool {
 	if len(text) <= len(p.parts[0])+len(p.parts[1]) {
-		return "", false
+		return false
 	}
 	text, before := strings.CutPrefix(text, p.parts[0])
 	text, after := strings.CutSuffix(text, p.parts[1])
-	return text, before && after
+	return before && after && !isBlank(text)
 }
 
 // glob matches the parts with at least one byte for each placeholder. Taking each middle part where it first occurs is

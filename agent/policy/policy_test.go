@@ -218,7 +218,10 @@ func TestDecide(t *testing.T) {
 		{"GET /f('{p:encoded}')", "GET", "/f('%2F')", "400", ""},
 		{"GET /f/..{p:encoded}", "GET", "/f/..%2Fb", "400", ""},
 		{"GET /f/{p:encoded}..", "GET", "/f/a%2F..", "400", ""},
-		{"GET /f/{p:encoded}2e2e", "GET", "/f/a%2F%252e2e", "200", "GET /f/{p:encoded}2e2e"},
+		{"GET /f/{p:encoded}2e2e", "GET", "/f/a%2Fb2e2e", "200", "GET /f/{p:encoded}2e2e"},
+		{"GET /f/{p:encoded}2e2e", "GET", "/f/a%2F%252e2e", "400", ""},
+		{"GET /f/x{p:encoded}", "GET", "/f/x%252Fa", "200", "GET /f/x{p:encoded}"},
+		{"GET /f/x{p:encoded}", "GET", "/f/x%252F", "400", ""},
 		{"GET /f/{p:encoded}2f..", "GET", "/f/a%252f..", "400", ""},
 		// the most literal rule is named, and others are still tried when it leads nowhere
 		{"GET /**\nGET /a/{id}\nGET /a/b", "GET", "/a/b", "200", "GET /a/b"},
