@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"sallyport/agent/winauth"
+	"sallyport/test/loud"
 )
 
 // lab is a real Active Directory: Samba's domain controller, Apache with mod_auth_gssapi, and winauthd for channel
@@ -33,17 +34,10 @@ type lab struct {
 
 func openLab(t *testing.T) *lab {
 	t.Helper()
+	loud.NeedsLab(t)
 	l := &lab{
 		state: os.Getenv("ADLAB_STATE"), web: os.Getenv("ADLAB_WEB"), epa: os.Getenv("ADLAB_EPA"),
 		legacy: os.Getenv("ADLAB_LEGACY"), dc: os.Getenv("ADLAB_DC"), keytabs: os.Getenv("ADLAB_KEYTABS"),
-	}
-	if l.state == "" || l.web == "" {
-		const say = "THE ACTIVE DIRECTORY LAB IS NOT UP: this test did not run. Start the lab and run it inside"
-		if os.Getenv("SALLYPORT_LAB") == "required" {
-			t.Fatal(say)
-		}
-		fmt.Fprintf(os.Stderr, "\n*** %s: %s\n", t.Name(), say)
-		t.Skip(say)
 	}
 	pem, err := os.ReadFile(os.Getenv("ADLAB_CA"))
 	if err != nil {
