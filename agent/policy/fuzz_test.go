@@ -155,7 +155,7 @@ func TestAllowedStaysInside(t *testing.T) {
 		}
 	}
 	random := rand.New(rand.NewPCG(1, 2))
-	for range 50_000 {
+	for range 20_000 {
 		target := beginnings[random.IntN(len(beginnings))]
 		for range 4 + random.IntN(5) {
 			target += pieces[random.IntN(len(pieces))]
