@@ -21,9 +21,10 @@ type leg struct {
 type answer struct {
 	c         *conn
 	resp      *http.Response
-	up        *upload // nil: no body was sent
-	expecting bool    // a body is announced and still withheld
-	heard     bool    // the upstream has sent a byte
+	body      io.Reader // resp's body as it comes off the connection
+	up        *upload   // nil: no body was sent
+	expecting bool      // a body is announced and still withheld
+	heard     bool      // the upstream has sent a byte
 	doubtful  bool
 }
 
@@ -48,6 +49,7 @@ func (x *call) send(c *conn, l leg) (*answer, error) {
 		a.resp, err = x.awaitFinal(a)
 	}
 	if err == nil {
+		a.body = a.resp.Body
 		return a, nil
 	}
 	if a.up != nil {
@@ -162,7 +164,7 @@ func (a *answer) reusable() bool {
 // drain reads the rest of an answer that nobody wants, within bounds, and says whether the connection can go on.
 func (a *answer) drain() bool {
 	a.c.readUntil(time.Now().Add(drainWait))
-	n, err := io.CopyN(io.Discard, a.resp.Body, drainLimit)
+	n, err := io.CopyN(io.Discard, a.body, drainLimit)
 	return err == io.EOF && n < drainLimit && a.reusable()
 }
 
@@ -186,7 +188,7 @@ func (b *answerBody) Read(p []byte) (int, error) {
 		return 0, b.err
 	}
 	b.a.c.readUntil(time.Now().Add(b.silence))
-	n, err := b.a.resp.Body.Read(p)
+	n, err := b.a.body.Read(p)
 	if err != nil {
 		b.end(err)
 	}
