@@ -296,7 +296,11 @@ func (a *Admin) addKey(q *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	gw, name := q.PathValue("gateway"), q.PathValue("name")
-	secret, info, err := a.c.Connectors.AddKey(q.Context(), gw, name, body.Name, body.Expires)
+	var expires time.Time
+	if body.Expires != 0 {
+		expires = time.Now().Add(body.Expires)
+	}
+	info, secret, err := a.c.Connectors.AddKey(q.Context(), gw, name, body.Name, expires)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -19,10 +19,10 @@ type NewJoin struct {
 	Expires time.Duration `json:"expires,omitempty"`
 }
 
-// Join answers both. JoinString is a secret until it is used, and cannot be had again.
+// Join answers both. JoinString (join) is a secret until it is used, and cannot be had again.
 type Join struct {
 	Gateway    string    `json:"gateway"`
-	JoinString string    `json:"joinString"`
+	JoinString string    `json:"join"`
 	Expires    time.Time `json:"expires"`
 }
 

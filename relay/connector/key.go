@@ -125,21 +125,19 @@ func (p *Published) CheckKey(presented string) (name string, ok bool) {
 	return k.Name, true
 }
 
-// AddKey makes a key for the connector's callers and returns it; it cannot be had again. life 0: it does not expire.
-func (d *Directory) AddKey(ctx context.Context, gateway, connector, name string, life time.Duration) (string, KeyInfo, error) {
+// AddKey makes a key for the connector's callers and returns it as secret; it cannot be had again. A zero expires means
+// that it does not expire.
+func (d *Directory) AddKey(ctx context.Context, gateway, connector, name string, expires time.Time) (info KeyInfo, secret string, err error) {
 	if err := checkKeyName(name); err != nil {
-		return "", KeyInfo{}, err
+		return KeyInfo{}, "", err
 	}
-	if life < 0 {
-		return "", KeyInfo{}, &Invalid{Problems: []string{"expires: a key cannot expire before it is made"}}
-	}
-	secret := newKey()
+	secret = newKey()
 	sum := sha256.Sum256([]byte(secret))
-	k := Key{ID: newID(), Name: name, Hash: sum[:], Hint: secret[:hintChars], Created: time.Now().UTC()}
-	if life > 0 {
-		k.Expires = k.Created.Add(life)
+	k := Key{ID: newID(), Name: name, Hash: sum[:], Hint: secret[:hintChars], Created: time.Now().UTC(), Expires: expires.UTC()}
+	if !expires.IsZero() && !expires.After(k.Created) {
+		return KeyInfo{}, "", &Invalid{Problems: []string{"expires: a key cannot expire before it is made"}}
 	}
-	err := d.change(ctx, gateway, connector, func(e entry) (entry, error) {
+	err = d.change(ctx, gateway, connector, func(e entry) (entry, error) {
 		if !slices.Contains(e.Auth, AuthKey) {
 			return e, &Invalid{Problems: []string{fmt.Sprintf("connector %s does not take keys (its auth is %s); publish it with --auth key",
 				e.path(), strings.Join(e.Auth, ", "))}}
@@ -154,9 +152,9 @@ func (d *Directory) AddKey(ctx context.Context, gateway, connector, name string,
 		return e, nil
 	})
 	if err != nil {
-		return "", KeyInfo{}, err
+		return KeyInfo{}, "", err
 	}
-	return secret, d.info(k), nil
+	return d.info(k), secret, nil
 }
 
 // checkKeyName keeps names fit for logs and tables.

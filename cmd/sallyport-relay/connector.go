@@ -1,0 +1,165 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/configs"
+	"sallyport/relay/admin"
+	"sallyport/relay/connector"
+)
+
+func (p *program) connectorCommand() *cobra.Command {
+	return group("connector", "Publish APIs as connectors", p.connectorPublish(), p.connectorList(), p.connectorUnpublish())
+}
+
+// splitName reads GATEWAY/NAME.
+func splitName(s string) (gateway, name string, err error) {
+	gateway, name, ok := strings.Cut(s, "/")
+	if !ok || gateway == "" || name == "" || strings.Contains(name, "/") {
+		return "", "", usagef("%q is not of the form GATEWAY/NAME, such as plant1/orders", s)
+	}
+	return gateway, name, nil
+}
+
+// wanted are the flags of connector publish.
+type wanted struct {
+	name, header, query, outcome, body string
+	auth, hosts, origins               []string
+	timeout                            time.Duration
+}
+
+func (p *program) connectorPublish() *cobra.Command {
+	var w wanted
+	cmd := &cobra.Command{
+		Use:   "publish GATEWAY/API --auth key|none",
+		Short: "Publish an API of a gateway under a URL of the relay",
+		Long: `Publishes an API as a connector. Who may call has to be said: --auth key demands an API key of the connector's (see
+'key add'), --auth none lets in anybody who knows the URL. What may be called is decided by the agent's allow-list.`,
+		Example: `  sallyport-relay connector publish plant1/orders --auth key
+  sallyport-relay connector publish plant1/orders --auth key --header X-Orders-Key --host orders.example.com
+  sallyport-relay connector publish plant1/catalog --auth none --cors-origin https://app.example.com --body-limit 1MB`,
+		Args:              exactly("GATEWAY/API"),
+		ValidArgsFunction: p.completeAPIs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := w.connector(args[0])
+			if err != nil {
+				return err
+			}
+			client, err := p.client()
+			if err != nil {
+				return err
+			}
+			published, err := client.Publish(cmd.Context(), c)
+			if err != nil {
+				return err
+			}
+			return p.print(published, func(w io.Writer) { printPublished(w, published) })
+		},
+	}
+	f := cmd.Flags()
+	f.StringSliceVar(&w.auth, "auth", nil, "who may call: key or none (required)")
+	f.StringVar(&w.name, "name", "", "the connector's `name` in the URL; default: the API's")
+	f.StringVar(&w.header, "header", "", "the header that carries the key; default: X-API-Key")
+	f.StringVar(&w.query, "query", "", "a query `parameter` that may carry the key too")
+	f.StringSliceVar(&w.hosts, "host", nil, "a host name of the connector's own (several: repeat)")
+	f.StringSliceVar(&w.origins, "cors-origin", nil, "an `origin` whose pages may call, or * (several: repeat)")
+	f.StringVar(&w.body, "body-limit", "", "the largest request body, such as 20MB; default: the relay's")
+	f.DurationVar(&w.timeout, "timeout", 0, "how `long` the relay waits for an answer; default: the relay's")
+	f.StringVar(&w.outcome, "outcome-unknown", "", "the answer to calls that may have been run: auto, 409 or 504 (default auto)")
+	_ = cmd.RegisterFlagCompletionFunc("auth", cobra.FixedCompletions([]string{"key", "none"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func (w wanted) connector(path string) (connector.Connector, error) {
+	gw, api, err := splitName(path)
+	if err != nil {
+		return connector.Connector{}, err
+	}
+	if len(w.auth) == 0 {
+		return connector.Connector{}, usagef("say who may call: --auth key (an API key), or --auth none (anybody who knows the URL)")
+	}
+	var limit configs.Size
+	if w.body != "" {
+		if err := limit.UnmarshalText([]byte(w.body)); err != nil {
+			return connector.Connector{}, usagef("--body-limit: %w", err)
+		}
+	}
+	return connector.Connector{
+		Gateway: gw, API: api, Name: cmp.Or(w.name, api), Auth: w.auth, KeyHeader: w.header, KeyQuery: w.query,
+		Hosts: w.hosts, CORSOrigins: w.origins, BodyLimit: int64(limit), Timeout: w.timeout, OutcomeUnknown: w.outcome,
+	}, nil
+}
+
+func printPublished(w io.Writer, c admin.Published) {
+	fmt.Fprintf(w, "Published %s/%s:\n\n  %s\n", c.Gateway, c.Name, c.URL)
+	for _, u := range c.HostURLs {
+		fmt.Fprintf(w, "  %s\n", u)
+	}
+	if c.Unavailable != "" {
+		fmt.Fprintf(w, "\nNot reachable yet: %s.\n", c.Unavailable)
+	}
+	header := ""
+	if c.Auth[0] == connector.AuthKey {
+		fmt.Fprintf(w, "\nMake a key for each caller:\n\n  sallyport-relay key add %s/%s --name NAME\n", c.Gateway, c.Name)
+		header = fmt.Sprintf(" -H '%s: KEY'", cmp.Or(c.KeyHeader, "X-API-Key"))
+	}
+	fmt.Fprintf(w, "\nTry it:\n\n  curl -i%s %s/\n", header, c.URL)
+}
+
+func (p *program) connectorList() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the connectors", Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := p.client()
+			if err != nil {
+				return err
+			}
+			list, err := c.Connectors(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return p.print(list, func(w io.Writer) { printConnectors(w, list) })
+		},
+	}
+}
+
+func printConnectors(w io.Writer, list []admin.Published) {
+	if len(list) == 0 {
+		fmt.Fprintln(w, "Nothing is published yet. Publish an API: sallyport-relay connector publish GATEWAY/API --auth key")
+		return
+	}
+	var rows []string
+	for _, c := range list {
+		rows = append(rows, fmt.Sprintf("%s/%s\t%s\t%s\t%s\t%s", c.Gateway, c.Name, c.API, strings.Join(c.Auth, ","),
+			cmp.Or(c.Unavailable, "ready"), strings.Join(append([]string{c.URL}, c.HostURLs...), " ")))
+	}
+	table(w, "CONNECTOR\tAPI\tAUTH\tSTATE\tURL", rows)
+}
+
+func (p *program) connectorUnpublish() *cobra.Command {
+	return &cobra.Command{
+		Use: "unpublish GATEWAY/NAME", Short: "Take a connector and its keys away", Args: exactly("GATEWAY/NAME"),
+		Example:           "  sallyport-relay connector unpublish plant1/orders",
+		ValidArgsFunction: p.completeConnectors,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			gw, name, err := splitName(args[0])
+			if err != nil {
+				return err
+			}
+			c, err := p.client()
+			if err != nil {
+				return err
+			}
+			if err := c.Unpublish(cmd.Context(), gw, name); err != nil {
+				return err
+			}
+			return p.print(map[string]string{"unpublished": args[0]}, func(w io.Writer) { fmt.Fprintln(w, "Unpublished", args[0]) })
+		},
+	}
+}

@@ -1,0 +1,238 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"sallyport/relay/admin"
+	"sallyport/relay/gateway"
+)
+
+func (p *program) gatewayCommand() *cobra.Command {
+	return group("gateway", "Manage gateways, the named places that agents answer for",
+		p.joinCommand("add NAME", "Make a gateway and print the join string for its first agent",
+			func(ctx context.Context, c *admin.Client, name string, life time.Duration) (admin.Join, error) {
+				return c.AddGateway(ctx, name, life)
+			}),
+		p.joinCommand("join NAME", "Print a join string for another agent of a gateway",
+			func(ctx context.Context, c *admin.Client, name string, life time.Duration) (admin.Join, error) {
+				return c.NewJoin(ctx, name, life)
+			}),
+		p.gatewayList(), p.gatewayRemove())
+}
+
+type makeJoin func(ctx context.Context, c *admin.Client, name string, life time.Duration) (admin.Join, error)
+
+func (p *program) joinCommand(use, short string, make makeJoin) *cobra.Command {
+	var life time.Duration
+	verb, _, _ := strings.Cut(use, " ")
+	cmd := &cobra.Command{
+		Use: use, Short: short, Args: exactly("NAME"),
+		Example: "  sallyport-relay gateway " + verb + " plant1\n  sallyport-relay gateway " + verb + " plant1 --expires 24h",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if life <= 0 {
+				return usagef("--expires must be longer than nothing, such as 24h")
+			}
+			c, err := p.client()
+			if err != nil {
+				return err
+			}
+			join, err := make(cmd.Context(), c, args[0], life)
+			if err != nil {
+				return err
+			}
+			return p.print(join, func(w io.Writer) { printJoin(w, join) })
+		},
+	}
+	cmd.Flags().DurationVar(&life, "expires", gateway.DefaultCodeLife, "how `long` the join string can be used")
+	if verb == "join" {
+		cmd.ValidArgsFunction = p.completeGateways
+	}
+	return cmd
+}
+
+func printJoin(w io.Writer, j admin.Join) {
+	fmt.Fprintf(w, `Join string for gateway %s, for one agent, until %s:
+
+  %s
+
+On the machine inside, run this and paste the join string when it asks:
+
+  sallyport-agent join
+
+The join string is a secret until it is used, and is not shown again.
+`, j.Gateway, j.Expires.Local().Format("2006-01-02 15:04 MST"), j.JoinString)
+}
+
+func (p *program) gatewayList() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the gateways", Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := p.client()
+			if err != nil {
+				return err
+			}
+			list, err := c.Gateways(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return p.print(list, func(w io.Writer) { printGateways(w, list) })
+		},
+	}
+}
+
+func printGateways(w io.Writer, list []gateway.Status) {
+	if len(list) == 0 {
+		fmt.Fprintln(w, "There are no gateways yet. Make one: sallyport-relay gateway add NAME")
+		return
+	}
+	rows := make([]string, 0, len(list))
+	for _, g := range list {
+		agents, up, streams := 0, 0, 0
+		for _, a := range g.Agents {
+			if a.Revoked.IsZero() {
+				agents++
+			}
+			for _, l := range a.Links {
+				if l.State == "up" {
+					up++
+				}
+				streams += l.Streams
+			}
+		}
+		rows = append(rows, fmt.Sprintf("%s\t%d\t%d\t%d\t%s\t%d\t%s", g.Name, agents, up, streams,
+			cmp.Or(strings.Join(offered(g), ","), "-"), g.OpenCodes, day(g.Created)))
+	}
+	table(w, "GATEWAY\tAGENTS\tLINKS UP\tSTREAMS\tAPIS\tOPEN CODES\tMADE", rows)
+}
+
+// offered are the APIs that the gateway's agents offer, each once.
+func offered(g gateway.Status) (apis []string) {
+	seen := map[string]bool{}
+	for _, a := range g.Agents {
+		for _, l := range a.Links {
+			for _, api := range l.APIs {
+				if !seen[api] {
+					seen[api] = true
+					apis = append(apis, api)
+				}
+			}
+		}
+	}
+	return apis
+}
+
+func day(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }
+
+func (p *program) gatewayRemove() *cobra.Command {
+	var yes, dry bool
+	cmd := &cobra.Command{
+		Use: "remove NAME", Short: "Remove a gateway with its agents, connectors and keys", Args: exactly("NAME"),
+		Long: `Removes a gateway. Its links are closed, its agents must join again to be of use, and its connectors and their keys
+are gone. It asks first, unless --yes is given.`,
+		Example:           "  sallyport-relay gateway remove plant1 --dry-run\n  sallyport-relay gateway remove plant1 --yes",
+		ValidArgsFunction: p.completeGateways,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return p.removeGateway(cmd.Context(), args[0], yes, dry)
+		},
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say what would be removed")
+	return cmd
+}
+
+// removal is what goes with a gateway.
+type removal struct {
+	Gateway    string   `json:"gateway"`
+	Agents     []string `json:"agents"`
+	Connectors []string `json:"connectors"`
+	Removed    bool     `json:"removed"`
+}
+
+func (p *program) removeGateway(ctx context.Context, name string, yes, dry bool) error {
+	c, err := p.client()
+	if err != nil {
+		return err
+	}
+	r, err := whatGoes(ctx, c, name)
+	if err != nil {
+		return err
+	}
+	if !dry && !yes {
+		if err := p.confirm(r); err != nil {
+			return err
+		}
+	}
+	if !dry {
+		if err := c.RemoveGateway(ctx, name); err != nil {
+			return err
+		}
+		r.Removed = true
+	}
+	return p.print(r, func(w io.Writer) {
+		verb := "Removed"
+		if dry {
+			verb = "Would remove"
+		}
+		fmt.Fprintln(w, verb, r)
+	})
+}
+
+func (r removal) String() string {
+	s := fmt.Sprintf("gateway %s, %d agent(s), %d connector(s)", r.Gateway, len(r.Agents), len(r.Connectors))
+	if len(r.Connectors) > 0 {
+		s += " with their keys: " + strings.Join(r.Connectors, ", ")
+	}
+	return s
+}
+
+func whatGoes(ctx context.Context, c *admin.Client, name string) (removal, error) {
+	r := removal{Gateway: name, Agents: []string{}, Connectors: []string{}}
+	gateways, err := c.Gateways(ctx)
+	if err != nil {
+		return r, err
+	}
+	found := false
+	for _, g := range gateways {
+		if g.Name == name {
+			found = true
+			for _, a := range g.Agents {
+				r.Agents = append(r.Agents, a.ID)
+			}
+		}
+	}
+	if !found {
+		return r, fmt.Errorf("unknown gateway %q; 'sallyport-relay gateway list' shows the gateways", name)
+	}
+	connectors, err := c.Connectors(ctx)
+	for _, c := range connectors {
+		if c.Gateway == name {
+			r.Connectors = append(r.Connectors, c.Gateway+"/"+c.Name)
+		}
+	}
+	return r, err
+}
+
+// confirm asks the person at the terminal. A script is not asked: it has to say --yes.
+func (p *program) confirm(r removal) error {
+	f, ok := p.in.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return usagef("this would remove %s; say --yes to do it without being asked, or --dry-run to look only", r)
+	}
+	fmt.Fprintf(p.err, "This removes %s.\nType the gateway's name to go on: ", r)
+	line, err := bufio.NewReader(p.in).ReadString('\n')
+	if err != nil || strings.TrimSpace(line) != r.Gateway {
+		return errors.New("nothing was removed")
+	}
+	return nil
+}

@@ -1,0 +1,54 @@
+// Command sallyport-relay is the cloud program of Sallyport and its commands: serve runs a relay, the others administer
+// a running one over its local socket. It reads flags, files and the environment and holds nothing else; what a relay
+// does is in package relay.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// The exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() { os.Exit(Main()) }
+
+// Main is main with an exit code, for the script tests, which run it under the program's name.
+func Main() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// The first signal begins the drain; a second one must end the process at once.
+	context.AfterFunc(ctx, stop)
+	return run(ctx, os.Args[1:], environment{in: os.Stdin, out: os.Stdout, err: os.Stderr, get: os.Getenv})
+}
+
+// An environment is what a command has of the world.
+type environment struct {
+	in       io.Reader
+	out, err io.Writer
+	get      func(string) string
+}
+
+// run executes one command line.
+func run(ctx context.Context, args []string, env environment) int {
+	cmd := newRoot(env)
+	cmd.SetArgs(args)
+	err := cmd.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintln(env.err, "sallyport-relay:", err)
+	if _, ok := errors.AsType[*usageError](err); ok {
+		return exitUsage
+	}
+	return exitFailed
+}
