@@ -50,7 +50,7 @@ func Load(name string, data []byte, into any, check func(*Doc)) error {
 	if v.Kind() != reflect.Pointer || v.IsNil() || v.Elem().Kind() != reflect.Struct {
 		panic(fmt.Sprintf("configs.Load: into is %T, must be a pointer to a struct", into))
 	}
-	d := &Doc{name: name, places: map[string]place{"": {1, 1}}, failed: map[string]bool{}}
+	d := &Doc{name: name, places: map[string]place{}, failed: map[string]bool{}}
 	root, ok := d.parse(data)
 	if !ok {
 		return d.result()

@@ -2,6 +2,7 @@ package configs_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -123,6 +124,7 @@ part: {name: x, nmae: y, zzz: 1}
 		}},
 		{"empty", "", []string{"x.yaml:1:1: relay is missing"}},
 		{"comments only", "# nothing\n", []string{"x.yaml:1:1: relay is missing"}},
+		{"null", "~\n", []string{"x.yaml:1:1: relay is missing"}},
 		{"null scalar", "relay:\n", []string{"x.yaml:1:8: nothing stands here instead of one value"}},
 		{"list", "- a\n", []string{"x.yaml:1:1: a list stands here instead of settings (write one or more of: relay, level, on, count, small, ratio, wait, body, parts, words, labels, part, upper, either)"}},
 		{"syntax", "relay: [\n", []string{"x.yaml:1:8: not valid YAML: sequence end token ']' not found"}},
@@ -164,6 +166,20 @@ func TestLoadManyKeys(t *testing.T) {
 	err := configs.Load("x.yaml", []byte(strings.Repeat("a: b\n", 200_000)), &c, nil)
 	if err == nil || !strings.Contains(err.Error(), "x.yaml:10001:2: more than 10000 keys") {
 		t.Fatalf("got %v", err)
+	}
+}
+
+// As many as are allowed must still be quick: the parser looks at all earlier keys for each.
+func TestLoadMostKeys(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	b.WriteString("relay: r\nlabels:\n")
+	for i := range 9_000 {
+		fmt.Fprintf(&b, "  key%d: v\n", i)
+	}
+	var c sample
+	if err := configs.Load("x.yaml", []byte(b.String()), &c, nil); err != nil || len(c.Labels) != 9_000 {
+		t.Fatalf("%d labels, %v", len(c.Labels), err)
 	}
 }
 

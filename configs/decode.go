@@ -38,7 +38,7 @@ func Settings(t reflect.Type) []Setting {
 }
 
 func (d *Doc) document(root ast.Node, v reflect.Value) {
-	if root == nil {
+	if _, null := root.(*ast.NullNode); null || root == nil { // "~", or comments alone
 		d.missing("", v.Type(), nil)
 		return
 	}

@@ -47,6 +47,7 @@ func (d *Doc) Position(path string) (line, column int) {
 	return p.line, p.column
 }
 
+// trimRoot makes "$.relay" and "$" as "relay" and "".
 func trimRoot(path string) string {
 	return strings.TrimPrefix(strings.TrimPrefix(path, "$"), ".")
 }
@@ -60,6 +61,9 @@ func (d *Doc) place(path string) place {
 	for {
 		if p, ok := d.places[path]; ok {
 			return p
+		}
+		if path == "" {
+			return place{1, 1}
 		}
 		path = parent(path)
 	}

@@ -12,7 +12,7 @@ import (
 // FuzzLoad wants either a struct or errors, each with a place inside of the file, and the same again the second time.
 func FuzzLoad(f *testing.F) {
 	for _, file := range []string{
-		"", "relay: r\n", "relay: r\nparts:\n  - {name: a, size: 1KiB}\n  - name: b\n", "relay: [", "\ufeffrelay: r\r\nlevel: debug\r\n", "labels: {a: b, a: c}\n",
+		"", "~", "relay: r\n", "relay: r\nparts:\n  - {name: a, size: 1KiB}\n  - name: b\n", "relay: [", "\ufeffrelay: r\r\nlevel: debug\r\n", "labels: {a: b, a: c}\n",
 		"relay: |\n  a\n  b\n", "words:\n  - * /x\n", "relay: &a b\nlevel: *a\n", "? a\n: b\n", "- - - -\n", "relay: r\n---\nrelay: s\n", "\xff\xfea", "wait: 1d\nbody: 5\n",
 		"part:\nparts:\n  -\n", "a: b: c\n", "relay: \"\\u0000\"\n", "{relay: r, either: none}\n", "%TAG\n", "on: True\ncount: 0x1\nratio: .inf\n",
 	} {
