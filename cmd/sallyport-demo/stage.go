@@ -25,7 +25,7 @@ import (
 
 const (
 	gatewayName = "plant1"
-	apiName     = "orders"
+	apiName     = "erp"
 	account     = `CORP\svc-sallyport`
 	version     = "demo"
 )
