@@ -63,9 +63,10 @@ type Relay struct {
 // New opens everything that a relay needs. version is what the program calls itself. An error leaves nothing open.
 func New(ctx context.Context, config Config, version string, log *slog.Logger) (r *Relay, err error) {
 	r = &Relay{config: config, log: log}
+	opened := r // "return nil, err" sets r before the deferred call
 	defer func() {
 		if err != nil {
-			r.close(context.WithoutCancel(ctx))
+			opened.close(context.WithoutCancel(ctx))
 		}
 	}()
 	if r.trusted, err = config.trusted(); err != nil {
