@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/agent"
+	"sallyport/agent/link"
+	"sallyport/tunnel"
+)
+
+// A joinFlags is what 'join' can be told.
+type joinFlags struct {
+	file, proxy, ca string
+	replace         bool
+}
+
+func (p *program) joinCommand() *cobra.Command {
+	var f joinFlags
+	c := &cobra.Command{
+		Use: "join", Short: "Make this agent a member of a gateway", Args: cobra.NoArgs,
+		Long: `Takes the join string that 'sallyport-relay gateway add' printed: from a prompt, from standard input, or from a file,
+never from the command line, where other users could see it. Makes a key that stays on this machine, proves it and the
+join string's one-time code to the relay, and writes a first agent.yaml if there is none.
+
+If it is interrupted, run it again with the same join string.`,
+		Example: "  sallyport-agent join\n  sallyport-agent join --file join.txt --config ./agent.yaml --state ./state",
+		RunE:    does(func(ctx context.Context, _ []string) error { return p.join(ctx, f) }),
+	}
+	c.Flags().StringVar(&f.file, "file", "", "read the join string from this file")
+	c.Flags().StringVar(&f.proxy, "proxy", "", "environment, none, or the proxy's URL (default: agent.yaml's)")
+	c.Flags().StringVar(&f.ca, "ca", "", "PEM file of certificate authorities to trust besides the system's (default: agent.yaml's)")
+	c.Flags().BoolVar(&f.replace, "replace", false, "join anew although this agent has joined; the old key is set aside")
+	return c
+}
+
+func (p *program) join(ctx context.Context, f joinFlags) error {
+	c, there, err := p.configIfThere()
+	if err != nil {
+		return err
+	}
+	log, err := p.logger(c.Log)
+	if err != nil {
+		return err
+	}
+	line, err := p.readSecretly(ctx, f.file, "Join string (it is not shown): ")
+	if err != nil {
+		return fmt.Errorf("read the join string: %w", err)
+	}
+	j, err := tunnel.ParseJoinString(line)
+	if err != nil {
+		return err
+	}
+	if there && c.Gateway != j.Gateway {
+		return fmt.Errorf("%s names gateway %s, but the join string is for gateway %s; correct one of them", p.config, c.Gateway, j.Gateway)
+	}
+	dir, err := p.stateDir(c)
+	if err != nil {
+		return err
+	}
+	dialer, err := p.joinDialer(c, j, f)
+	if err != nil {
+		return err
+	}
+	id, err := agent.Join(ctx, agent.JoinConfig{
+		String: j, State: dir, Dialer: dialer, Replace: f.replace, Name: hostName(), Version: version(), Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(p.out, "Joined gateway %s at %s as agent %s.\nThe agent's key is in %s; its fingerprint is %s.\n",
+		id.Gateway, id.Relay, id.Agent, dir, id.Fingerprint())
+	return p.firstConfig(there, j, f, dir.String())
+}
+
+// joinDialer gets to the relay as the configuration says, or else the flags.
+func (p *program) joinDialer(c *agent.Config, j tunnel.JoinString, f joinFlags) (*link.Dialer, error) {
+	via := agent.Config{Relay: j.Relay, Proxy: c.Proxy, CA: c.CA}
+	d := agent.Deps{Environment: environmentProxy(), Version: version(), File: p.config}
+	if f.proxy != "" {
+		via.Proxy = f.proxy
+	}
+	if f.ca != "" {
+		ca, err := filepath.Abs(f.ca)
+		if err != nil {
+			return nil, fmt.Errorf("--ca: %w", err)
+		}
+		via.CA = ca
+	}
+	return agent.NewDialer(&via, d)
+}
+
+// firstConfig writes agent.yaml if there is none, and says what to do next.
+func (p *program) firstConfig(there bool, j tunnel.JoinString, f joinFlags, dir string) error {
+	self := "sallyport-agent "
+	if !there {
+		if err := writeNew(p.config, firstConfig(j, f, dir)); err != nil {
+			return fmt.Errorf("the agent has joined, but the first configuration could not be written: %w", err)
+		}
+		fmt.Fprintf(p.out, "Wrote a first configuration: %s. It allows nothing yet.\n", p.config)
+	}
+	_, err := fmt.Fprintf(p.out, "\nNext:\n  1. name the APIs, and what of them may be called, in %[1]s\n  2. %[2]sconfig check %[1]s\n  3. %[2]srun --config %[1]s\n",
+		p.config, self)
+	return err
+}
+
+// writeNew writes a file that must not be there. The configuration holds no secret and reviewers read it.
+func writeNew(path, text string) (err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return nil // somebody was faster; theirs counts
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+const configForm = `# agent.yaml: what the cloud may call inside. Nothing else gets through, and only this file decides.
+# It is read again when it changes. All settings: sallyport-agent config example
+
+relay: %s
+gateway: %s
+state: %s
+%s
+# Name your APIs below. An example, to be changed and uncommented (and remove the line "apis: []"):
+#
+# apis:
+#   - name: orders                          # the relay publishes it under this name; it never learns the address
+#     url: http://erp.corp.example/api/v2
+#     auth:
+#       windows: {as: service}              # the account that the agent runs as; or none, basic, bearer, header
+#     allow:                                # nothing else gets through
+#       - GET /orders/**                    # /orders and everything below
+#       - POST /orders
+#       - GET,PATCH /orders/{id}            # {id} is one segment
+#
+# Try a rule without calling anything: sallyport-agent policy test --config %s GET /orders/5
+apis: []
+`
+
+func firstConfig(j tunnel.JoinString, f joinFlags, dir string) string {
+	var extra strings.Builder
+	if f.proxy != "" {
+		fmt.Fprintf(&extra, "proxy: %s\n", quote(f.proxy))
+	}
+	if ca, err := filepath.Abs(f.ca); f.ca != "" && err == nil {
+		fmt.Fprintf(&extra, "ca: %s\n", quote(ca))
+	}
+	return fmt.Sprintf(configForm, quote(j.Relay), quote(j.Gateway), quote(dir), extra.String(), "agent.yaml")
+}
+
+// quote makes a YAML scalar of any line: in single quotes nothing but the quote itself has a meaning.
+func quote(s string) string {
+	return "'" + strings.ReplaceAll(s, "'", "''") + "'"
+}

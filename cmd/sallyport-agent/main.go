@@ -1,0 +1,58 @@
+// Command sallyport-agent is the program inside the network: it joins a gateway of a relay, keeps links to it, and calls
+// the internal APIs that its own agent.yaml admits. It listens nowhere.
+//
+// What it does is in the package agent; here are the commands, the flags, the environment and the exit codes:
+//
+//	0  done          2  wrong usage: unknown command or flag
+//	1  failed        3  'policy test': the request would be refused
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// Exit codes.
+const (
+	exitFailed  = 1
+	exitUsage   = 2
+	exitRefused = 3
+)
+
+// An exitError ends the program with a code of its own.
+type exitError struct {
+	code int
+	err  error // nil if everything has been said
+}
+
+func (e exitError) Error() string {
+	if e.err != nil {
+		return e.err.Error()
+	}
+	return ""
+}
+func (e exitError) Unwrap() error { return e.err }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}, os.Getenv)
+	stop()
+	os.Exit(exitCode(err))
+}
+
+// exitCode says why the program failed and gives the code.
+func exitCode(err error) int {
+	if err == nil {
+		return 0
+	} else if text := err.Error(); text != "" {
+		fmt.Fprintln(os.Stderr, "sallyport-agent:", text)
+	}
+	if e, ok := errors.AsType[exitError](err); ok {
+		return e.code
+	}
+	return exitFailed
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/agent"
+)
+
+func (p *program) policyCommand() *cobra.Command {
+	var api string
+	var asJSON bool
+	test := &cobra.Command{
+		Use: "test METHOD URL-PATH", Short: "Say whether a request would be allowed, and by which rule", Args: cobra.ExactArgs(2),
+		Long: `Decides as the running agent does and calls nothing. URL-PATH follows the API's url, as in a rule, and may have a
+query. Exit code 0: allowed; 3: refused.`,
+		Example: "  sallyport-agent policy test GET /orders/5\n  sallyport-agent policy test --api files --json POST '/files/a%2Fb'",
+		RunE:    does(func(_ context.Context, args []string) error { return p.testPolicy(api, args[0], args[1], asJSON) }),
+	}
+	show := &cobra.Command{
+		Use: "show", Short: "List what may be called", Args: cobra.NoArgs,
+		RunE: does(func(context.Context, []string) error { return p.showPolicy(api, asJSON) }),
+	}
+	for _, c := range []*cobra.Command{test, show} {
+		c.Flags().StringVar(&api, "api", "", "the API's name; not needed if there is only one")
+		c.Flags().BoolVar(&asJSON, "json", false, "for scripts")
+	}
+	return group("policy", "Try and show the allow-list", test, show)
+}
+
+// A decision is the answer of 'policy test' for scripts.
+type decision struct {
+	API       string `json:"api"`
+	Method    string `json:"method"`
+	Target    string `json:"target"`
+	Allowed   bool   `json:"allowed"`
+	Status    int    `json:"status,omitempty"` // what the caller would be answered
+	Rule      string `json:"rule,omitempty"`
+	Reason    string `json:"reason,omitempty"`
+	AdmitWith string `json:"admit_with,omitempty"`
+}
+
+func (p *program) testPolicy(name, method, target string, asJSON bool) error {
+	c, err := agent.ReadConfig(p.config)
+	if err != nil {
+		return err
+	}
+	api, err := pick(c, name)
+	if err != nil {
+		return err
+	}
+	v := api.Policy().Decide(method, target)
+	d := decision{api.Name, method, target, v.Allowed, 0, v.Rule, v.Reason, v.Admit}
+	switch {
+	case v.Ambiguous:
+		d.Status = 400
+	case !v.Allowed:
+		d.Status = 403
+	}
+	if asJSON {
+		err = json.NewEncoder(p.out).Encode(d)
+	} else {
+		_, err = fmt.Fprint(p.out, d.text())
+	}
+	if err == nil && !v.Allowed {
+		return exitError{code: exitRefused}
+	}
+	return err
+}
+
+func (d decision) text() string {
+	if d.Allowed {
+		return fmt.Sprintf("allowed by the rule %q of API %s\n", d.Rule, d.API)
+	}
+	s := fmt.Sprintf("refused with %d: %s\n", d.Status, d.Reason)
+	if d.AdmitWith != "" {
+		s += fmt.Sprintf("this rule under 'allow' of API %s would admit it:\n  - %s\n", d.API, d.AdmitWith)
+	}
+	return s
+}
+
+// pick gives the API of that name, or the only one.
+func pick(c *agent.Config, name string) (*agent.API, error) {
+	var names []string
+	for i := range c.APIs {
+		if c.APIs[i].Name == name || name == "" && len(c.APIs) == 1 {
+			return &c.APIs[i], nil
+		}
+		names = append(names, c.APIs[i].Name)
+	}
+	switch {
+	case len(names) == 0:
+		return nil, fmt.Errorf("the configuration has no APIs")
+	case name == "":
+		return nil, fmt.Errorf("there are several APIs; add --api with one of: %s", strings.Join(names, ", "))
+	}
+	return nil, fmt.Errorf("there is no API %q; there are: %s", name, strings.Join(names, ", "))
+}
+
+func (p *program) showPolicy(name string, asJSON bool) error {
+	c, err := agent.ReadConfig(p.config)
+	if err != nil {
+		return err
+	}
+	if name != "" {
+		one, err := pick(c, name)
+		if err != nil {
+			return err
+		}
+		c.APIs = []agent.API{*one}
+	}
+	type shown struct {
+		API   string   `json:"api"`
+		URL   string   `json:"url"`
+		Hash  string   `json:"hash"`
+		Rules []string `json:"rules"`
+	}
+	list := []shown{}
+	for i := range c.APIs {
+		a := &c.APIs[i]
+		list = append(list, shown{a.Name, a.URL, a.Policy().Hash(), append([]string{}, a.Policy().Rules()...)})
+	}
+	if asJSON {
+		return json.NewEncoder(p.out).Encode(list)
+	}
+	for _, a := range list {
+		fmt.Fprintf(p.out, "%s  %s  %s\n", a.API, a.URL, a.Hash)
+		for _, rule := range a.Rules {
+			fmt.Fprintf(p.out, "  %s\n", rule)
+		}
+		if len(a.Rules) == 0 {
+			fmt.Fprintln(p.out, "  nothing")
+		}
+	}
+	return nil
+}

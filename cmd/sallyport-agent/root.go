@@ -1,0 +1,147 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/agent"
+	"sallyport/agent/secret"
+	"sallyport/agent/state"
+)
+
+// streams are the program's standard input and outputs.
+type streams struct {
+	in       *os.File
+	out, err io.Writer
+}
+
+// A program is one run of the command line: what all commands share.
+type program struct {
+	streams
+	getenv func(string) string
+
+	config   string // --config
+	state    string // --state
+	logLevel string
+	logForm  string
+}
+
+const longHelp = `sallyport-agent runs inside a company's network. It opens outbound links to a relay in the cloud and calls
+internal APIs for it: those, and only those, that its own agent.yaml allows. It listens nowhere.
+
+First steps:
+  sallyport-agent join                 # paste the join string that 'sallyport-relay gateway add' printed
+  edit ` + defaultConfig + `      # which APIs, and what of them may be called
+  sallyport-agent config check ` + defaultConfig + `
+  sallyport-agent run
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 'policy test' says refused.
+Environment: SALLYPORT_STATE is the state directory, as --state; HTTPS_PROXY and NO_PROXY say how the relay is reached
+unless agent.yaml does.`
+
+// run makes one run of the command line.
+func run(ctx context.Context, args []string, s streams, getenv func(string) string) error {
+	p := &program{streams: s, getenv: getenv}
+	root := &cobra.Command{
+		Use: "sallyport-agent", Short: "Call internal APIs for a relay in the cloud, by an allow-list decided inside",
+		Long: longHelp, SilenceErrors: true, SilenceUsage: true, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	f := root.PersistentFlags()
+	f.StringVar(&p.config, "config", defaultConfig, "path of agent.yaml")
+	f.StringVar(&p.state, "state", "", "directory of the agent's key, secrets and record (default: agent.yaml's 'state', or "+agent.DefaultState()+")")
+	f.StringVar(&p.logLevel, "log-level", "", "debug, info, warn or error (default: agent.yaml's, or info)")
+	f.StringVar(&p.logForm, "log-format", "", "text or json (default: agent.yaml's, or text)")
+	root.AddCommand(p.joinCommand(), p.runCommand(), p.configCommand(), p.policyCommand(), p.secretCommand(), p.versionCommand())
+	root.SetArgs(args)
+	root.SetIn(s.in)
+	root.SetOut(s.out)
+	root.SetErr(s.err)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
+	err := root.ExecuteContext(ctx)
+	if err != nil && !started(err) {
+		return usage(root, err)
+	}
+	return err
+}
+
+// A runError is an error of a command that ran; other errors of cobra's are about the command line.
+type runError struct{ err error }
+
+func (e runError) Error() string { return e.err.Error() }
+func (e runError) Unwrap() error { return e.err }
+
+func started(err error) bool {
+	if _, ok := errors.AsType[runError](err); ok {
+		return true
+	}
+	_, ok := errors.AsType[exitError](err)
+	return ok
+}
+
+// does makes a command's function; what it returns is not about the command line.
+func does(f func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		err := f(cmd.Context(), args)
+		if err == nil || started(err) {
+			return err
+		}
+		return runError{err}
+	}
+}
+
+func usage(cmd *cobra.Command, err error) error {
+	return exitError{exitUsage, fmt.Errorf("%w; see: %s --help", err, cmd.CommandPath())}
+}
+
+// group is a command that only has others below it.
+func group(use, short string, sub ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		return usage(cmd, errors.New("name what to do"))
+	}}
+	c.AddCommand(sub...)
+	return c
+}
+
+// logger writes to standard error, as the flags say, or else the configuration.
+func (p *program) logger(c agent.Log) (*slog.Logger, error) {
+	var level slog.Level
+	if text := cmp.Or(p.logLevel, c.Level, "info"); level.UnmarshalText([]byte(text)) != nil {
+		return nil, fmt.Errorf("log level %q is none of debug, info, warn, error", text)
+	}
+	o := &slog.HandlerOptions{Level: level}
+	switch form := cmp.Or(p.logForm, c.Format, "text"); form {
+	case "text":
+		return slog.New(slog.NewTextHandler(p.err, o)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(p.err, o)), nil
+	default:
+		return nil, fmt.Errorf("log format %q is neither text nor json", form)
+	}
+}
+
+// configIfThere is the configuration, or an empty one if there is no file.
+func (p *program) configIfThere() (c *agent.Config, there bool, err error) {
+	c, err = agent.ReadConfig(p.config)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &agent.Config{}, false, nil
+	}
+	return c, true, err
+}
+
+// stateDir is the state directory: of the flag, else the environment, else the configuration, else the default.
+func (p *program) stateDir(c *agent.Config) (state.Dir, error) {
+	return state.Open(cmp.Or(p.state, p.getenv("SALLYPORT_STATE"), c.State, agent.DefaultState()))
+}
+
+func (p *program) secrets(dir state.Dir) (*secret.Store, error) {
+	return secret.Open(dir, p.getenv("CREDENTIALS_DIRECTORY"))
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/net/http/httpproxy"
+
+	"sallyport/agent"
+	"sallyport/agent/identity"
+	"sallyport/agent/link"
+)
+
+func (p *program) runCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "run", Short: "Serve until stopped", Args: cobra.NoArgs,
+		Long: `Keeps links to the relay and makes the calls that agent.yaml allows. It stays up whatever the relay or the network
+does. agent.yaml is read again when it changes and on SIGHUP; a broken file changes nothing and is logged. SIGTERM and
+Ctrl-C drain: no new calls, running ones may end within drain_timeout.`,
+		Example: "  sallyport-agent run\n  sallyport-agent run --config ./agent.yaml --state ./state --log-format json",
+		RunE:    does(func(ctx context.Context, _ []string) error { return p.serve(ctx) }),
+	}
+}
+
+func (p *program) serve(ctx context.Context) error {
+	c, err := agent.ReadConfig(p.config)
+	if err != nil {
+		return err
+	}
+	log, err := p.logger(c.Log)
+	if err != nil {
+		return err
+	}
+	dir, err := p.stateDir(c)
+	if err != nil {
+		return err
+	}
+	id, err := identity.Load(dir)
+	if err != nil {
+		return err
+	}
+	store, err := p.secrets(dir)
+	if err != nil {
+		return err
+	}
+	a, err := agent.New(c, agent.Deps{
+		State: dir, Identity: id, Secrets: store, File: p.config, Again: hangups(ctx), Environment: environmentProxy(),
+		Name: hostName(), Version: version(), Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	log.Info("agent starts", "version", version(), "identity", id, "relay", c.Relay, "config", p.config, "state", dir.String())
+	err = a.Run(ctx)
+	log.Info("agent stopped")
+	return err
+}
+
+// environmentProxy reads HTTPS_PROXY and NO_PROXY once.
+func environmentProxy() link.ProxyFunc {
+	lookup := httpproxy.FromEnvironment().ProxyFunc()
+	return func(u *url.URL) (*url.URL, error) { return lookup(u) }
+}
+
+// hostName is shown to the relay's admins, so that they know which machine an agent is on.
+func hostName() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
+func (p *program) versionCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "version", Short: "Say which version this is", Args: cobra.NoArgs,
+		RunE: does(func(context.Context, []string) error {
+			if asJSON {
+				return json.NewEncoder(p.out).Encode(map[string]string{
+					"version": version(), "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH,
+				})
+			}
+			_, err := fmt.Fprintln(p.out, "sallyport-agent", version())
+			return err
+		}),
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "for scripts")
+	return c
+}
+
+// version is what the Go toolchain recorded: the module's version, or the commit.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "unknown"
+	}
+	return info.Main.Version
+}
