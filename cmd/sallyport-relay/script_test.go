@@ -1,0 +1,121 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"sallyport-relay": main})
+}
+
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup:               setup,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"ready":  ready,
+			"answer": answer,
+			"mode":   mode,
+			"take":   take,
+		},
+	})
+}
+
+// setup gives each script a free port and a relay.yaml that uses it.
+func setup(e *testscript.Env) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	addr := l.Addr().String()
+	if err := l.Close(); err != nil {
+		return err
+	}
+	e.Setenv("ADDR", addr)
+	e.Setenv("SALLYPORT_RELAY_SOCKET", "")
+	config := fmt.Sprintf("listen: %s\ndata: %s\naccess_log:\n  to: off\n", addr, filepath.Join(e.WorkDir, "data"))
+	return os.WriteFile(filepath.Join(e.WorkDir, "relay.yaml"), []byte(config), 0o600)
+}
+
+// ready waits until the script's relay answers.
+func ready(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: ready")
+	}
+	for range 600 {
+		if status, err := get(ts.Getenv("ADDR"), "/_/readyz", ""); err == nil && status == http.StatusOK {
+			return
+		}
+		time.Sleep(50 * time.Millisecond) // another process is waited for
+	}
+	ts.Fatalf("the relay is not ready after 30 s")
+}
+
+// answer STATUS PATH [KEY] demands the status of a call.
+func answer(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 || len(args) > 3 {
+		ts.Fatalf("usage: answer STATUS PATH [KEY]")
+	}
+	key := ""
+	if len(args) == 3 {
+		key = args[2]
+	}
+	status, err := get(ts.Getenv("ADDR"), args[1], key)
+	ts.Check(err)
+	if fmt.Sprint(status) != args[0] {
+		ts.Fatalf("%s is answered %d, want %s", args[1], status, args[0])
+	}
+}
+
+func get(addr, path, key string) (status int, err error) {
+	q, err := http.NewRequest(http.MethodGet, "http://"+addr+path, nil)
+	if err != nil {
+		return 0, err
+	}
+	if key != "" {
+		q.Header.Set("X-API-Key", key)
+	}
+	client := http.Client{Timeout: 10 * time.Second}
+	resp, err := client.Do(q)
+	if err != nil {
+		return 0, err
+	}
+	return resp.StatusCode, resp.Body.Close()
+}
+
+// mode PERMISSIONS FILE demands a file's permissions.
+func mode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: mode PERMISSIONS FILE")
+	}
+	info, err := os.Lstat(ts.MkAbs(args[1]))
+	ts.Check(err)
+	if got := fmt.Sprintf("%04o", info.Mode().Perm()); got != args[0] {
+		ts.Fatalf("%s has the mode %s, want %s", args[1], got, args[0])
+	}
+}
+
+// take VARIABLE MEMBER puts a member of the JSON object on standard output into a variable.
+func take(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: take VARIABLE MEMBER")
+	}
+	var object map[string]any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &object))
+	text, ok := object[args[1]].(string)
+	if !ok || text == "" {
+		ts.Fatalf("standard output has no text %s", args[1])
+	}
+	ts.Setenv(args[0], text)
+}
