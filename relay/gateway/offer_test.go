@@ -1,0 +1,37 @@
+package gateway
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+// FuzzOffer: whatever an agent offers, what is taken has proper names and bounds, and reads back the same.
+func FuzzOffer(f *testing.F) {
+	f.Add([]byte(`{"apis":[{"name":"orders"},{"name":"stock","new":1}],"policy":"sha256:abc"}`))
+	f.Add([]byte(`{"apis":[{"name":"No Name"}]}`))
+	f.Add([]byte(`{"apis":null,"policy":"\u0000\u202e"}`))
+	f.Add([]byte(`[]`))
+	f.Add([]byte(`{"apis":[` + strings.Repeat(`{"name":"a"},`, 2000) + `{"name":"a"}]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		o, err := parseOffer(body)
+		if err != nil {
+			return
+		}
+		if len(o.APIs) > maxAPIs || len(o.Policy) > 64 {
+			t.Fatalf("%d APIs, policy of %d bytes", len(o.APIs), len(o.Policy))
+		}
+		for _, api := range o.APIs {
+			if CheckName(api.Name) != nil {
+				t.Fatalf("took the name %q", api.Name)
+			}
+		}
+		again, err := json.Marshal(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parseOffer(again); err != nil {
+			t.Fatalf("what was taken is refused: %v", err)
+		}
+	})
+}
