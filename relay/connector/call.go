@@ -53,10 +53,6 @@ func (p *Proxy) begin(w http.ResponseWriter, r *http.Request, place Place) *call
 	e.FlowRun = clip(r.Header.Get("X-Ms-Workflow-Run-Id"), 128)
 	c.platform = e.FlowRun != "" || strings.Contains(r.Header.Get("User-Agent"), "azure-logic-apps")
 	c.expects = r.ContentLength != 0 && r.Header.Get("Expect") != ""
-	if r.ProtoMajor == 1 && r.ContentLength != 0 {
-		// Without it net/http reads the caller's body to its end before the first byte of an answer goes out.
-		_ = c.rc.EnableFullDuplex()
-	}
 	return c
 }
 
@@ -146,10 +142,19 @@ func (c *call) reserved(pub *Published, path string) error {
 func (c *call) head(status int) {
 	c.w.Header()[requestIDHeader] = []string{c.event.ID}
 	c.setCORS()
+	c.closeUnlessRead()
 	c.extendWrite()
 	c.started = true
 	c.event.Status = status
 	c.w.WriteHeader(status)
+}
+
+// closeUnlessRead has net/http close an HTTP/1 connection whose request body is still on its way. Without it a body that
+// is never read to its end would be taken for the next request, or net/http's own reading collide with ours.
+func (c *call) closeUnlessRead() {
+	if c.upload != nil && c.r.ProtoMajor == 1 && !c.upload.ended.Load() {
+		c.w.Header().Set("Connection", "close")
+	}
 }
 
 // send writes body bytes to the caller.
@@ -196,6 +201,8 @@ func (c *call) fail(err error) {
 		delete(h, name)
 	}
 	c.setCORS()
+	c.closeUnlessRead()
+	c.extendRead() // net/http may read a small body to its end first
 	c.extendWrite()
 	if err := p.write(c.w, c.r, c.event.ID); err == nil {
 		c.linger()

@@ -38,9 +38,11 @@ func (c *call) exchange(pub *Published) error {
 	c.event.Took.Relay = time.Since(c.event.Time)
 	var tried []*gateway.Link
 	for {
-		link, err := c.p.o.Links.Pick(pub.Gateway, pub.API, tried...)
-		if err != nil {
-			return lastRefusal(tried, err)
+		link, noLink := c.p.o.Links.Pick(pub.Gateway, pub.API, tried...)
+		if noLink != nil && len(tried) > 0 {
+			return err // there was one, and what it said tells more
+		} else if noLink != nil {
+			return noLink
 		}
 		err = c.over(link, req, held, whole)
 		mayRepeat := !c.started && (c.upload == nil || !c.upload.begun.Load()) && c.r.Context().Err() == nil
@@ -56,14 +58,6 @@ func (c *call) exchange(pub *Published) error {
 			return err
 		}
 	}
-}
-
-// lastRefusal prefers "the agent took no new request" to "no link": after a try there was one.
-func lastRefusal(tried []*gateway.Link, err error) error {
-	if len(tried) > 0 {
-		return fmt.Errorf("%w: %w", tunnel.ErrNotRun, err)
-	}
-	return err
 }
 
 // over runs the exchange on one link.

@@ -23,6 +23,7 @@ type upload struct {
 	s     *tunnel.Stream
 	clock *clock
 
+	ended    atomic.Bool // the caller's body was read to its end
 	begun    atomic.Bool // bytes have been taken from the caller: the request can no longer be sent again
 	stopping atomic.Bool
 	done     chan struct{}
@@ -31,6 +32,10 @@ type upload struct {
 
 func startUpload(ctx context.Context, c *call, s *tunnel.Stream, k *clock, req *tunnel.Request) *upload {
 	s.SetWriteTimeout(c.hold())
+	if c.r.ProtoMajor == 1 {
+		// Without it net/http reads the caller's body to its end before the first byte of an answer goes out.
+		_ = c.rc.EnableFullDuplex()
+	}
 	u := &upload{c: c, s: s, clock: k, done: make(chan struct{})}
 	go func() { // stop waits for it
 		defer close(u.done)
@@ -65,6 +70,7 @@ func (u *upload) run() {
 			wanted = u.write(buf[:n])
 		}
 		if err == io.EOF {
+			u.ended.Store(true) // before the agent can know, so that no answer overtakes it
 			if wanted {
 				_ = u.s.CloseWrite(cleanTrailer(u.c.r.Trailer))
 			}
