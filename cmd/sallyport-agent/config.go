@@ -18,7 +18,7 @@ var example string
 func (p *program) configCommand() *cobra.Command {
 	return group("config", "Check agent.yaml, or show an example",
 		&cobra.Command{
-			Use: "check [FILE]", Short: "Say everything that is wrong with a configuration", Args: cobra.MaximumNArgs(1),
+			Use: "check [FILE]", Short: "Say everything that is wrong with a configuration", Args: exactly(0, 1, ""),
 			Long:    "Reads the file as 'run' does and lists every error with line and column. It touches neither the network nor the secrets.",
 			Example: "  sallyport-agent config check agent.yaml",
 			RunE: does(func(_ context.Context, args []string) error {
@@ -29,7 +29,7 @@ func (p *program) configCommand() *cobra.Command {
 			}),
 		},
 		&cobra.Command{
-			Use: "example", Short: "Print a configuration with its settings explained", Args: cobra.NoArgs,
+			Use: "example", Short: "Print a configuration with its settings explained", Args: exactly(0, 0, ""),
 			RunE: does(func(context.Context, []string) error {
 				_, err := fmt.Fprint(p.out, example)
 				return err

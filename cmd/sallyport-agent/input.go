@@ -24,38 +24,43 @@ func (p *program) readSecretly(ctx context.Context, file, prompt string) (string
 		defer f.Close()
 		return readAll(f, file)
 	}
-	if !term.IsTerminal(int(p.in.Fd())) {
-		return readAll(p.in, "standard input")
-	}
-	return p.prompt(ctx, prompt)
-}
-
-// prompt reads a line without echo. Ctrl-C, which ends ctx, must give the terminal its echo back.
-func (p *program) prompt(ctx context.Context, prompt string) (string, error) {
 	fd := int(p.in.Fd())
+	if !term.IsTerminal(fd) {
+		return await(ctx, func() (string, error) { return readAll(p.in, "standard input") })
+	}
 	before, err := term.GetState(fd)
 	if err != nil {
 		return "", fmt.Errorf("read from the terminal: %w", err)
 	}
 	fmt.Fprint(p.err, prompt)
-	type answer struct {
-		line []byte
+	line, err := await(ctx, func() (string, error) {
+		line, err := term.ReadPassword(fd)
+		return string(line), err
+	})
+	fmt.Fprintln(p.err)
+	if ctx.Err() != nil {
+		err = errors.Join(err, term.Restore(fd, before)) // Ctrl-C must give the terminal its echo back
+	}
+	return line, err
+}
+
+// await waits for a read of standard input, or for ctx. Such a read cannot be interrupted: after Ctrl-C it ends with the
+// process.
+func await(ctx context.Context, read func() (string, error)) (string, error) {
+	type result struct {
+		text string
 		err  error
 	}
-	typed := make(chan answer, 1)
-	go func() { // a read of a terminal cannot be interrupted: after Ctrl-C it ends with the process
-		line, err := term.ReadPassword(fd)
-		typed <- answer{line, err}
+	done := make(chan result, 1)
+	go func() {
+		text, err := read()
+		done <- result{text, err}
 	}()
-	defer fmt.Fprintln(p.err)
 	select {
-	case a := <-typed:
-		if a.err != nil {
-			return "", fmt.Errorf("read from the terminal: %w", a.err)
-		}
-		return string(a.line), nil
+	case r := <-done:
+		return r.text, r.err
 	case <-ctx.Done():
-		return "", errors.Join(errors.New("interrupted"), term.Restore(fd, before))
+		return "", errors.New("interrupted")
 	}
 }
 

@@ -25,7 +25,8 @@ type joinFlags struct {
 func (p *program) joinCommand() *cobra.Command {
 	var f joinFlags
 	c := &cobra.Command{
-		Use: "join", Short: "Make this agent a member of a gateway", Args: cobra.NoArgs,
+		Use: "join", Short: "Make this agent a member of a gateway",
+		Args: exactly(0, 0, "a join string does not belong on the command line, where others see it; give it at the prompt, on standard input or with --file. Make a new one now"),
 		Long: `Takes the join string that 'sallyport-relay gateway add' printed: from a prompt, from standard input, or from a file,
 never from the command line, where other users could see it. Makes a key that stays on this machine, proves it and the
 join string's one-time code to the relay, and writes a first agent.yaml if there is none.
@@ -101,7 +102,7 @@ func (p *program) joinDialer(c *agent.Config, j tunnel.JoinString, f joinFlags) 
 func (p *program) firstConfig(there bool, j tunnel.JoinString, f joinFlags, dir string) error {
 	self := "sallyport-agent "
 	if !there {
-		if err := writeNew(p.config, firstConfig(j, f, dir)); err != nil {
+		if err := writeNew(p.config, firstConfig(j, f, dir, p.config)); err != nil {
 			return fmt.Errorf("the agent has joined, but the first configuration could not be written: %w", err)
 		}
 		fmt.Fprintf(p.out, "Wrote a first configuration: %s. It allows nothing yet.\n", p.config)
@@ -150,7 +151,7 @@ state: %s
 apis: []
 `
 
-func firstConfig(j tunnel.JoinString, f joinFlags, dir string) string {
+func firstConfig(j tunnel.JoinString, f joinFlags, dir, path string) string {
 	var extra strings.Builder
 	if f.proxy != "" {
 		fmt.Fprintf(&extra, "proxy: %s\n", quote(f.proxy))
@@ -158,7 +159,7 @@ func firstConfig(j tunnel.JoinString, f joinFlags, dir string) string {
 	if ca, err := filepath.Abs(f.ca); f.ca != "" && err == nil {
 		fmt.Fprintf(&extra, "ca: %s\n", quote(ca))
 	}
-	return fmt.Sprintf(configForm, quote(j.Relay), quote(j.Gateway), quote(dir), extra.String(), "agent.yaml")
+	return fmt.Sprintf(configForm, quote(j.Relay), quote(j.Gateway), quote(dir), extra.String(), path)
 }
 
 // quote makes a YAML scalar of any line: in single quotes nothing but the quote itself has a meaning.

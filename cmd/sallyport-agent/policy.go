@@ -15,14 +15,14 @@ func (p *program) policyCommand() *cobra.Command {
 	var api string
 	var asJSON bool
 	test := &cobra.Command{
-		Use: "test METHOD URL-PATH", Short: "Say whether a request would be allowed, and by which rule", Args: cobra.ExactArgs(2),
+		Use: "test METHOD URL-PATH", Short: "Say whether a request would be allowed, and by which rule", Args: exactly(2, 2, ""),
 		Long: `Decides as the running agent does and calls nothing. URL-PATH follows the API's url, as in a rule, and may have a
 query. Exit code 0: allowed; 3: refused.`,
 		Example: "  sallyport-agent policy test GET /orders/5\n  sallyport-agent policy test --api files --json POST '/files/a%2Fb'",
 		RunE:    does(func(_ context.Context, args []string) error { return p.testPolicy(api, args[0], args[1], asJSON) }),
 	}
 	show := &cobra.Command{
-		Use: "show", Short: "List what may be called", Args: cobra.NoArgs,
+		Use: "show", Short: "List what may be called", Args: exactly(0, 0, ""),
 		RunE: does(func(context.Context, []string) error { return p.showPolicy(api, asJSON) }),
 	}
 	for _, c := range []*cobra.Command{test, show} {

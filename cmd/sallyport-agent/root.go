@@ -102,10 +102,25 @@ func usage(cmd *cobra.Command, err error) error {
 	return exitError{exitUsage, fmt.Errorf("%w; see: %s --help", err, cmd.CommandPath())}
 }
 
+// exactly checks the number of arguments. It quotes none: somebody may have written a secret there.
+func exactly(least, most int, hint string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < least:
+			return usage(cmd, fmt.Errorf("something is missing: %s", cmd.UseLine()))
+		case len(args) > most && hint != "":
+			return usage(cmd, fmt.Errorf("too many arguments: %s", hint))
+		case len(args) > most:
+			return usage(cmd, fmt.Errorf("too many arguments: %s", cmd.UseLine()))
+		}
+		return nil
+	}
+}
+
 // group is a command that only has others below it.
 func group(use, short string, sub ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		return usage(cmd, errors.New("name what to do"))
+	c := &cobra.Command{Use: use, Short: short, RunE: func(cmd *cobra.Command, _ []string) error {
+		return usage(cmd, errors.New("name one of its commands"))
 	}}
 	c.AddCommand(sub...)
 	return c

@@ -19,7 +19,7 @@ import (
 
 func (p *program) runCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "run", Short: "Serve until stopped", Args: cobra.NoArgs,
+		Use: "run", Short: "Serve until stopped", Args: exactly(0, 0, ""),
 		Long: `Keeps links to the relay and makes the calls that agent.yaml allows. It stays up whatever the relay or the network
 does. agent.yaml is read again when it changes and on SIGHUP; a broken file changes nothing and is logged. SIGTERM and
 Ctrl-C drain: no new calls, running ones may end within drain_timeout.`,
@@ -80,7 +80,7 @@ func hostName() string {
 func (p *program) versionCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
-		Use: "version", Short: "Say which version this is", Args: cobra.NoArgs,
+		Use: "version", Short: "Say which version this is", Args: exactly(0, 0, ""),
 		RunE: does(func(context.Context, []string) error {
 			if asJSON {
 				return json.NewEncoder(p.out).Encode(map[string]string{

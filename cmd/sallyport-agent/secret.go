@@ -15,19 +15,20 @@ import (
 func (p *program) secretCommand() *cobra.Command {
 	var asJSON bool
 	set := &cobra.Command{
-		Use: "set NAME", Short: "Store a secret", Args: cobra.ExactArgs(1),
+		Use: "set NAME", Short: "Store a secret",
+		Args: exactly(1, 1, "the value does not belong on the command line, where others see it; give it at the prompt or on standard input"),
 		Long: `Stores a secret under the name that agent.yaml uses. The value comes from a prompt or from standard input (one line
 end at its end is removed), never from the command line. A running agent uses it from the next call on.`,
 		Example: "  sallyport-agent secret set erp-password\n  sallyport-agent secret set erp-password < password.txt",
 		RunE:    does(func(ctx context.Context, args []string) error { return p.setSecret(ctx, args[0]) }),
 	}
 	list := &cobra.Command{
-		Use: "list", Short: "List the names of the secrets, never their values", Args: cobra.NoArgs,
+		Use: "list", Short: "List the names of the secrets, never their values", Args: exactly(0, 0, ""),
 		RunE: does(func(context.Context, []string) error { return p.listSecrets(asJSON) }),
 	}
 	list.Flags().BoolVar(&asJSON, "json", false, "for scripts")
 	remove := &cobra.Command{
-		Use: "remove NAME", Short: "Delete a secret", Args: cobra.ExactArgs(1),
+		Use: "remove NAME", Short: "Delete a secret", Args: exactly(1, 1, ""),
 		RunE: does(func(_ context.Context, args []string) error {
 			store, err := p.openSecrets()
 			if err != nil {
