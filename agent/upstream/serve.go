@@ -62,7 +62,8 @@ type service struct {
 	x        *call
 	body     *streamBody
 	out      int64
-	answered bool // the final head has been sent
+	answered bool   // the final head has been sent
+	cause    *Error // why this side has given up the stream already
 	result   Result
 }
 
@@ -81,7 +82,10 @@ func (t *Transport) Serve(ctx context.Context, st Stream) Result {
 		s.result.Times, s.result.Protocol = s.x.times, s.x.protocol
 	}
 	s.result.BytesIn, s.result.BytesOut = s.body.taken.Load(), s.out
-	if err != nil {
+	switch {
+	case s.cause != nil:
+		s.fail(s.cause)
+	case err != nil:
 		s.fail(asError(xctx, err, false))
 	}
 	return s.result

@@ -46,7 +46,8 @@ func (s *service) upgraded(ctx context.Context, resp *http.Response) error {
 	if outErr == nil {
 		late = time.AfterFunc(switchLinger, func() { s.st.Reset(tunnel.Cancelled, "the upstream has ended its half") })
 	} else {
-		s.st.Reset(refusalOf(asError(ctx, outErr, false).Kind).reset, "the upgraded exchange ended")
+		s.cause = asError(ctx, outErr, false) // before the stream's own end hides it
+		s.st.Reset(refusalOf(s.cause.Kind).reset, "the upgraded exchange ended")
 		_ = w.up.Close()
 	}
 	toUpstream.Wait()
