@@ -66,7 +66,9 @@ func (c JoinConfig) identity() (*identity.Identity, error) {
 	case err == nil && !old.Joined && old.RelayKey == j.RelayKey && old.Gateway == j.Gateway:
 		old.Relay = j.Relay
 		return old, nil // the relay may know this key already: a new one would need a new code
-	case err == nil && old.Joined && !c.Replace:
+	case err == nil && !old.Joined:
+		// An attempt elsewhere that the relay never confirmed: nothing is lost with its key.
+	case err == nil && !c.Replace:
 		return nil, fmt.Errorf("%w: gateway %s at %s, as agent %s; to join anew, add --replace (the old key is set aside, not deleted)",
 			ErrJoined, old.Gateway, old.Relay, old.Agent)
 	default:

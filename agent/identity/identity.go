@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"time"
 
 	"sallyport/agent/secret"
@@ -186,6 +187,12 @@ func SetAside(dir state.Dir, now time.Time) (string, error) {
 		return "", fmt.Errorf("set the old identity aside: %w", err)
 	}
 	name := "identity." + now.UTC().Format("20060102T150405Z") + ".json"
+	for n := 2; ; n++ { // never over one that was set aside in the same second
+		if _, err := os.Lstat(dir.Path(name)); errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		name = fmt.Sprintf("identity.%s-%d.json", now.UTC().Format("20060102T150405Z"), n)
+	}
 	if err := dir.Write(name, data); err != nil {
 		return "", fmt.Errorf("set the old identity aside: %w", err)
 	}
