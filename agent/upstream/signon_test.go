@@ -48,7 +48,7 @@ func (h *fakeHandshake) token(v string, opening bool) winauth.Token {
 	return winauth.Token{Value: "Negotiate " + v, Opening: opening}
 }
 
-func (h *fakeHandshake) Answer(_ context.Context, challenges []string) (winauth.Token, error) {
+func (h *fakeHandshake) Answer(ctx context.Context, challenges []string) (winauth.Token, error) {
 	var challenge string
 	offered := false
 	for _, ch := range challenges {
@@ -60,7 +60,7 @@ func (h *fakeHandshake) Answer(_ context.Context, challenges []string) (winauth.
 	case !offered:
 		return winauth.Token{}, &winauth.Error{Kind: winauth.NotOffered, Err: errors.New("no scheme")}
 	case h.step == 0 && h.c.kerberos:
-		return h.Ahead(nil)
+		return h.Ahead(ctx)
 	case h.step == 0:
 		h.step = 1
 		return h.token("open:"+h.c.name, true), nil
@@ -208,7 +208,7 @@ func (g *gate) log() (requests, run []string) {
 	return append([]string(nil), g.requests...), append([]string(nil), g.run...)
 }
 
-func windows(cred winauth.Credential) Auth {
+func windowsAuth(cred winauth.Credential) Auth {
 	return Auth{Kind: WindowsAuth, Windows: As("service", cred)}
 }
 
@@ -268,7 +268,7 @@ func TestSignOn(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			g := tc.gate
-			tr := newTransport(t, Config{URL: g.serve(t), Auth: windows(&fakeCredential{name: "alice", kerberos: tc.kerb})})
+			tr := newTransport(t, Config{URL: g.serve(t), Auth: windowsAuth(&fakeCredential{name: "alice", kerberos: tc.kerb})})
 			for _, method := range []string{"POST", "GET", "POST"} {
 				body := map[string]string{"POST": "body"}[method]
 				got, h, err := ask(t, tr, method, body)
@@ -298,7 +298,7 @@ func TestSignOnRefused(t *testing.T) {
 	t.Parallel()
 	for _, kerb := range []bool{false, true} {
 		g := &gate{refuses: true}
-		tr := newTransport(t, Config{URL: g.serve(t), Auth: windows(&fakeCredential{name: "alice", kerberos: kerb})})
+		tr := newTransport(t, Config{URL: g.serve(t), Auth: windowsAuth(&fakeCredential{name: "alice", kerberos: kerb})})
 		_, _, err := ask(t, tr, "POST", "body")
 		if e, ok := errors.AsType[*Error](err); !ok || e.Kind != AuthFailed || !e.NotRun {
 			t.Errorf("%v", err)
@@ -320,7 +320,7 @@ func TestSignOnEndless(t *testing.T) {
 		n.Add(1)
 		_, _ = io.WriteString(c, "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Negotiate again\r\nContent-Length: 0\r\n\r\n")
 	})
-	tr := newTransport(t, Config{URL: u, Auth: windows(endless{})})
+	tr := newTransport(t, Config{URL: u, Auth: windowsAuth(endless{})})
 	_, _, err := ask(t, tr, "GET", "")
 	if e, ok := errors.AsType[*Error](err); !ok || e.Kind != AuthFailed || n.Load() != maxLegs {
 		t.Errorf("%v after %d requests", err, n.Load())
@@ -343,7 +343,7 @@ func (endless) Answer(context.Context, []string) (winauth.Token, error) {
 func TestSignOnForgotten(t *testing.T) {
 	t.Parallel()
 	g := &gate{}
-	tr := newTransport(t, Config{URL: g.serve(t), Auth: windows(&fakeCredential{name: "alice"})})
+	tr := newTransport(t, Config{URL: g.serve(t), Auth: windowsAuth(&fakeCredential{name: "alice"})})
 	for i := range 4 {
 		g.forgets.Store(i == 2)
 		if got, _, err := ask(t, tr, "POST", "body"); err != nil || got != "alice 4" {
@@ -365,7 +365,7 @@ func TestLargeBody(t *testing.T) {
 	large := strings.Repeat("x", 3*replayLimit)
 	for _, kerb := range []bool{false, true} {
 		g := &gate{eachRequest: kerb}
-		tr := newTransport(t, Config{URL: g.serve(t), Auth: windows(&fakeCredential{name: "alice", kerberos: kerb})})
+		tr := newTransport(t, Config{URL: g.serve(t), Auth: windowsAuth(&fakeCredential{name: "alice", kerberos: kerb})})
 		for range 2 {
 			if got, _, err := ask(t, tr, "POST", large); err != nil || got != "alice "+strconv.Itoa(len(large)) {
 				t.Errorf("kerberos %v: %q %v", kerb, got, err)
@@ -393,7 +393,7 @@ func TestLate401(t *testing.T) {
 		_, _ = io.CopyN(io.Discard, r, int64(size)) // no 100, then too late
 		_, _ = io.WriteString(c, "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Negotiate\r\nContent-Length: 0\r\n\r\n")
 	})
-	tr := newTransport(t, Config{URL: u, Auth: windows(&fakeCredential{name: "alice", kerberos: true})})
+	tr := newTransport(t, Config{URL: u, Auth: windowsAuth(&fakeCredential{name: "alice", kerberos: true})})
 	_, _, err := ask(t, tr, "POST", strings.Repeat("x", 2*replayLimit))
 	if e, ok := errors.AsType[*Error](err); !ok || e.Kind != AuthFailed || !e.NotRun || n.Load() != 1 {
 		t.Errorf("%v after %d requests", err, n.Load())
@@ -410,7 +410,7 @@ func TestNotMutual(t *testing.T) {
 		}
 		_, _ = io.WriteString(c, ok+"Content-Length: 4\r\n\r\nevil")
 	})
-	tr := newTransport(t, Config{URL: u, Auth: windows(&fakeCredential{name: "alice", kerberos: true})})
+	tr := newTransport(t, Config{URL: u, Auth: windowsAuth(&fakeCredential{name: "alice", kerberos: true})})
 	_, _, err := ask(t, tr, "GET", "")
 	if w, ok := errors.AsType[*winauth.Error](err); !ok || w.Kind != winauth.NotMutual {
 		t.Errorf("%v", err)
@@ -433,7 +433,7 @@ func TestClosedInMidSignOn(t *testing.T) {
 		_, _ = io.CopyN(io.Discard, r, 4)
 		_, _ = io.WriteString(c, "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Negotiate\r\nContent-Length: 0\r\n\r\n")
 	})
-	tr := newTransport(t, Config{URL: u, Auth: windows(&fakeCredential{name: "alice"})})
+	tr := newTransport(t, Config{URL: u, Auth: windowsAuth(&fakeCredential{name: "alice"})})
 	_, _, err := ask(t, tr, "POST", "body")
 	if _, ok := errors.AsType[*Error](err); !ok || conns.Load() != 2 {
 		t.Errorf("%v after %d connections", err, conns.Load())
