@@ -22,7 +22,7 @@ func TestExampleIsTheOneInConfigs(t *testing.T) {
 // What join writes is valid whatever stands in it.
 func TestFirstConfigIsValid(t *testing.T) {
 	t.Parallel()
-	for _, dir := range []string{"/var/lib/sallyport-agent", `C:\ProgramData\Sallyport`, "/home/o'brien/#x: [y]"} {
+	for _, dir := range []string{"/var/lib/sallyport-agent", `C:\ProgramData\Sallyport`, "/srv/o'brien/#x: [y]"} {
 		text := firstConfig(tunnel.JoinString{Relay: "https://relay.example.com", Gateway: "plant1"},
 			joinFlags{proxy: "http://user:p'w@proxy:8080", ca: "/etc/ca.pem"}, dir, "agent.yaml")
 		c, err := agent.ParseConfig("agent.yaml", []byte(text))
