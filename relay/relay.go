@@ -43,6 +43,7 @@ const (
 // A Relay is a relay node. New gives one that is ready to Run.
 type Relay struct {
 	config  Config
+	version string
 	log     *slog.Logger
 	trusted connector.Trusted
 	url     *url.URL
@@ -62,7 +63,7 @@ type Relay struct {
 
 // New opens everything that a relay needs. version is what the program calls itself. An error leaves nothing open.
 func New(ctx context.Context, config Config, version string, log *slog.Logger) (r *Relay, err error) {
-	r = &Relay{config: config, log: log}
+	r = &Relay{config: config, version: version, log: log}
 	opened := r // "return nil, err" sets r before the deferred call
 	defer func() {
 		if err != nil {
@@ -109,7 +110,7 @@ func (r *Relay) openState(ctx context.Context) (err error) {
 		return err
 	}
 	if r.gateways, err = gateway.New(ctx, r.store, gateway.Config{
-		URL: r.URL(), Dir: dir, Log: r.log, Peer: r.trusted.Remote,
+		URL: r.URL(), Dir: dir, Version: r.version, Log: r.log, Peer: r.trusted.Remote,
 	}); err != nil {
 		return fmt.Errorf("load the gateways: %w", err)
 	}

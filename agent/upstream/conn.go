@@ -33,7 +33,7 @@ type conn struct {
 	bw   writeState
 
 	key   poolKey
-	born  time.Time
+	ends  time.Time // when it must carry no more: by age, or with the ticket that signed it on
 	since time.Time // in the pool since; zero for a connection that has served nothing yet
 
 	signed bool // the upstream has signed this connection on: requests need no token
@@ -62,7 +62,8 @@ func (x wire) Write(p []byte) (int, error) {
 }
 
 func newConn(nc, raw net.Conn, key poolKey) *conn {
-	c := &conn{nc: nc, raw: raw, key: key, born: time.Now()}
+	now := time.Now()
+	c := &conn{nc: nc, raw: raw, key: key, ends: now.Add(maxConnAge)}
 	c.head = headReader{src: nc, br: bufio.NewReaderSize(nc, readBuffer)}
 	c.bw.nc = nc
 	c.bw.silence = defaultTimeout
@@ -80,7 +81,7 @@ func (c *conn) abort() { _ = c.raw.Close() }
 func (c *conn) bye() { _ = c.nc.Close() }
 
 func (c *conn) expired(now time.Time) bool {
-	return now.Sub(c.born) > maxConnAge || now.Sub(c.since) > maxConnIdle
+	return now.After(c.ends) || now.Sub(c.since) > maxConnIdle
 }
 
 // alive says whether an idle connection may carry another request: it is open, and the upstream has sent nothing that

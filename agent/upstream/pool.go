@@ -104,7 +104,7 @@ func (p *pool) put(c *conn) {
 func (p *pool) keep(c *conn, now time.Time) (evicted *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || now.Sub(c.born) > maxConnAge {
+	if p.closed || now.After(c.ends) {
 		return c
 	}
 	if len(p.idle) >= cap(p.slots) {

@@ -238,6 +238,9 @@ func (s *signing) accepted(a *answer) (*answer, error) {
 	c.signed = strings.Contains(s.x.protocol, "ntlm") && !strings.EqualFold(persistent, "false") ||
 		strings.EqualFold(persistent, "true")
 	c.served = 0
+	if e, ok := s.h.(winauth.Expiring); ok && c.signed && !e.Expires().IsZero() && e.Expires().Before(c.ends) {
+		c.ends = e.Expires()
+	}
 	return s.clean(a), nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"sallyport/agent/winauth"
 )
@@ -23,6 +24,7 @@ import (
 type fakeCredential struct {
 	name     string
 	kerberos bool
+	expires  time.Time
 	legs     atomic.Int64
 }
 
@@ -77,6 +79,8 @@ func (h *fakeHandshake) Finish(challenges []string) error {
 	}
 	return nil
 }
+
+func (h *fakeHandshake) Expires() time.Time { return h.c.expires }
 
 func (h *fakeHandshake) Protocol() string {
 	if h.c.kerberos {
@@ -355,6 +359,26 @@ func TestSignOnForgotten(t *testing.T) {
 	}
 	if tr.learned.perRequest() {
 		t.Error("one lapse after several requests is not a rule")
+	}
+}
+
+// TestTicketEnd: a connection ends with the ticket that signed it on.
+func TestTicketEnd(t *testing.T) {
+	t.Parallel()
+	for left, want := range map[time.Duration]int{time.Hour: 1, -time.Second: 0} {
+		g := &gate{}
+		tr := newTransport(t, Config{
+			URL: g.serve(t), Auth: windowsAuth(&fakeCredential{name: "alice", expires: time.Now().Add(left)}),
+		})
+		if got, _, err := ask(t, tr, "GET", ""); err != nil || got != "alice 0" {
+			t.Fatalf("%q %v", got, err)
+		}
+		tr.pool.mu.Lock()
+		kept := len(tr.pool.idle)
+		tr.pool.mu.Unlock()
+		if kept != want {
+			t.Errorf("with a ticket good for %s: %d connections kept, not %d", left, kept, want)
+		}
 	}
 }
 

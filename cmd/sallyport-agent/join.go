@@ -135,7 +135,7 @@ relay: %s
 gateway: %s
 state: %s
 %s
-# Name your APIs below. An example, to be changed and uncommented (and remove the line "apis: []"):
+# Name your APIs below. An example, to be changed and uncommented:
 #
 # apis:
 #   - name: orders                          # the relay publishes it under this name; it never learns the address
@@ -148,7 +148,6 @@ state: %s
 #       - GET,PATCH /orders/{id}            # {id} is one segment
 #
 # Try a rule without calling anything: sallyport-agent policy test --config %s GET /orders/5
-apis: []
 `
 
 func firstConfig(j tunnel.JoinString, f joinFlags, dir, path string) string {
