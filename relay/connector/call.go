@@ -150,9 +150,14 @@ func (c *call) head(status int) {
 }
 
 // closeUnlessRead has net/http close an HTTP/1 connection whose request body is still on its way. Without it a body that
-// is never read to its end would be taken for the next request, or net/http's own reading collide with ours.
+// is never read to its end would be taken for the next request, or net/http's own reading collide with ours. It closes
+// after chunked bodies too: RFC 9112 section 6.1 demands that of requests that also had a Content-Length, which net/http
+// ignores without telling, and a proxy in front may have gone by.
 func (c *call) closeUnlessRead() {
-	if c.upload != nil && c.r.ProtoMajor == 1 && !c.upload.ended.Load() {
+	if c.r.ProtoMajor != 1 {
+		return
+	}
+	if len(c.r.TransferEncoding) > 0 || c.upload != nil && !c.upload.ended.Load() {
 		c.w.Header().Set("Connection", "close")
 	}
 }
@@ -202,7 +207,12 @@ func (c *call) fail(err error) {
 	}
 	c.setCORS()
 	c.closeUnlessRead()
-	c.extendRead() // net/http may read a small body to its end first
+	// net/http reads what is left of a small body before it answers. A caller that is too slow has had its time.
+	left := min(lingerFor, c.p.o.CallerTimeout/2)
+	if p.Code == "caller-too-slow" {
+		left = 0
+	}
+	_ = c.rc.SetReadDeadline(time.Now().Add(left))
 	c.extendWrite()
 	if err := p.write(c.w, c.r, c.event.ID); err == nil {
 		c.linger()

@@ -28,7 +28,7 @@ func findCode(name string) (Code, bool) {
 
 var codes = [...]Code{
 	// Said by the relay, about the request.
-	{"bad-target", 400, "The request target cannot be served", "relay or agent", "The relay takes `/path` and `https://relay/path`. The agent refuses a path that two programs could read differently (`..`, `//`, `%2f`, `;` and the like); the detail names the rule form that admits it."},
+	{"bad-target", 400, "The request target cannot be served", "relay", "The relay takes `/path` and `https://relay/path`, nothing else."},
 	{"bad-request", 400, "The request cannot be passed on", "relay or agent", "The request is not one that HTTP allows in this place, such as an upgrade with a body or a body whose framing is broken."},
 	{"key-required", 401, "A key is required", "relay", "Send the connector's key, by default in the `X-API-Key` header. `WWW-Authenticate` names the place."},
 	{"key-refused", 401, "The key is not accepted", "relay", "The key is unknown, expired or revoked, belongs to another connector, or was sent twice."},
@@ -48,7 +48,7 @@ var codes = [...]Code{
 
 	// Said by the relay, about a request that may have been run.
 	{"caller-gone", 499, "The caller hung up", "relay", "Only in the access log: nobody was there to read it."},
-	{"internal", 500, "The relay failed", "relay", "A fault of the relay's. Its log has the reason under the request ID."},
+	{"internal", 500, "Something failed that never should", "relay or agent", "A fault of ours. The log of the program that is named as origin has the reason under the request ID."},
 	{"agent-failed", 502, "The agent gave up the request", "agent", "The agent's log has the reason under the request ID."},
 	{"bad-answer", 502, "The answer cannot be passed on", "relay", "What came back is no answer that HTTP allows."},
 	{"link-lost", 502, "The link to the agent broke", "relay", "The link broke between request and answer. The request may have been run."},
@@ -58,7 +58,8 @@ var codes = [...]Code{
 
 	// Said by the agent.
 	{"policy-refused", 403, "The agent's allow-list refuses the request", "agent", "No rule of the API in `agent.yaml` admits this method and path. `sallyport-agent policy test` explains it."},
-	{"no-such-api", 503, "The agent does not offer the API", "agent", "The API was taken out of the agent's configuration a moment ago."},
+	{"ambiguous-target", 400, "The request target could be read in more than one way", "agent", "Two programs could take the path for different ones (`..`, `//`, `%2f`, `;` and the like). The detail names the rule form that admits it, if there is one."},
+	{"unknown-api", 503, "The agent does not offer the API", "agent", "The API was taken out of the agent's configuration a moment ago."},
 	{"no-identity", 403, "The request lacks the identity that the API needs", "agent", "The API runs requests as the caller, and the caller has not proved who it is."},
 	{"logon-required", 401, "A Windows logon is required", "agent", "The API takes the caller's own Windows user name and password, as Basic credentials."},
 	{"upstream-busy", 503, "Too many calls to this API are running", "agent", "All connections that the agent may have to the API are in use. The request was not run; repeat it."},

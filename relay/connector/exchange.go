@@ -116,7 +116,7 @@ func (c *call) better(err error) error {
 		return nil
 	}
 	if c.upload != nil {
-		if p := c.upload.failed.Load(); p != nil {
+		if p := c.upload.verdict(); p != nil {
 			return p
 		}
 	}

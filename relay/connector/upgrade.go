@@ -2,6 +2,7 @@ package connector
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -54,8 +55,11 @@ func writeSwitch(conn net.Conn, h http.Header, within time.Duration) error {
 	return w.Flush()
 }
 
-// passBytes runs both directions and waits for both. The caller's bytes that came with the handshake are in r.
-func (c *call) passBytes(conn net.Conn, r *bufio.Reader, s *tunnel.Stream) {
+// passBytes runs both directions and waits for both. The caller's bytes that came with the handshake are in buffered;
+// what follows is read from conn itself, because net/http's reader cancels the request at the first half-close.
+func (c *call) passBytes(conn net.Conn, buffered *bufio.Reader, s *tunnel.Stream) {
+	early, _ := buffered.Peek(buffered.Buffered())
+	r := io.MultiReader(bytes.NewReader(early), conn)
 	idle := time.AfterFunc(c.p.o.IdleTimeout, func() {
 		s.Reset(tunnel.TimedOut, "nothing moved for the idle timeout")
 		_ = conn.SetReadDeadline(time.Unix(1, 0))
@@ -68,7 +72,7 @@ func (c *call) passBytes(conn net.Conn, r *bufio.Reader, s *tunnel.Stream) {
 	stop := context.AfterFunc(c.r.Context(), func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	wg.Go(func() {
-		n, err := io.Copy(&aliveWriter{s, alive}, onlyReader{r})
+		n, err := io.Copy(&aliveWriter{s, alive}, r)
 		c.event.In = n
 		if err != nil {
 			s.Reset(tunnel.BrokenOff, "the caller broke off")
@@ -95,9 +99,6 @@ func closeWrite(conn net.Conn) {
 		_ = half.CloseWrite()
 	}
 }
-
-// onlyReader hides WriteTo, which would read past the deadline's control in one go.
-type onlyReader struct{ io.Reader }
 
 // An aliveWriter tells that bytes move.
 type aliveWriter struct {

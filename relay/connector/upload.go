@@ -128,6 +128,20 @@ func (u *upload) finish() {
 	u.stop()
 }
 
+// verdict is why the upload gave the stream up, nil if it did not. When the caller's body breaks, net/http cancels the
+// request's context before the upload has had its say, so that it is waited for a moment.
+func (u *upload) verdict() *Problem {
+	if u.c.r.Context().Err() != nil {
+		moment := time.NewTimer(time.Second)
+		defer moment.Stop()
+		select {
+		case <-u.done:
+		case <-moment.C:
+		}
+	}
+	return u.failed.Load()
+}
+
 // stop ends the upload and waits for it. The caller's connection is of no more use if its body was not read to the
 // end; net/http sees that.
 func (u *upload) stop() {
@@ -146,10 +160,10 @@ func (u *upload) stop() {
 func (c *call) bodyFailed(err error, executed string) *Problem {
 	var p *Problem
 	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded): // first, because net/http cancels the request's context for it
+		p = NewProblem("caller-too-slow", fmt.Sprintf("No byte of the body came for %s.", c.p.o.CallerTimeout)).because(err)
 	case c.r.Context().Err() != nil:
 		p = problemOf(fmt.Errorf("%w: %w", context.Cause(c.r.Context()), err))
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		p = NewProblem("caller-too-slow", fmt.Sprintf("No byte of the body came for %s.", c.p.o.CallerTimeout)).because(err)
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, http.ErrAbortHandler):
 		p = unknown("caller-gone", tunnel.OriginRelay, "The caller broke off its body.", err)
 	default:
