@@ -8,7 +8,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -41,6 +40,7 @@ type box struct {
 	commands     *transcript            // all that the commands have printed on standard error
 	secrets      map[string]string      // what may stand nowhere: what it is -> its text
 	extraRelay   string                 // more lines for relay.yaml
+	extraAgent   string                 // more lines for agent.yaml
 	agentEnv     []string
 }
 
@@ -212,30 +212,32 @@ func (b *box) command(stdin string, env []string, argv0 string, args ...string) 
 func (b *box) addGateway() string {
 	b.t.Helper()
 	var added struct {
-		Join string `json:"join"`
+		JoinString string `json:"join"`
 	}
 	b.admin(&added, "gateway", "add", gatewayName)
-	if added.Join == "" {
+	if added.JoinString == "" {
 		b.t.Fatal("gateway add gave no join string")
 	}
-	return b.secret("the join string", added.Join)
+	return b.secret("the join string", added.JoinString)
 }
 
 // join makes the agent a member; the join string goes by standard input.
 func (b *box) join(joinString string) error {
-	_, err := b.command(joinString+"\n", b.trust(), b.bin.agent, "join", "--config", b.path("agent.yaml"))
+	if _, err := os.Stat(b.path("agent.yaml")); err != nil {
+		b.configure()
+	}
+	_, err := b.command(joinString+"\n", b.agentEnv, b.bin.agent, "join", "--config", b.path("agent.yaml"))
 	return err
-}
-
-// trust is the environment in which the agent's operating system trusts the box's CA.
-func (b *box) trust() []string {
-	return append([]string{"SSL_CERT_FILE=" + b.path("ca.pem")}, b.agentEnv...)
 }
 
 // configure writes agent.yaml with these APIs; a running agent reads it again.
 func (b *box) configure(apis ...string) {
 	b.t.Helper()
-	b.replaceConfig(fmt.Sprintf(agentYAML, b.url, gatewayName, b.dir) + "apis:\n" + strings.Join(apis, ""))
+	list := "apis: []\n"
+	if len(apis) > 0 {
+		list = "apis:\n" + strings.Join(apis, "")
+	}
+	b.replaceConfig(fmt.Sprintf(agentYAML, b.url, gatewayName, b.dir) + b.extraAgent + list)
 }
 
 // replaceConfig puts a file in the place of agent.yaml at once, as editors do.
@@ -247,9 +249,12 @@ func (b *box) replaceConfig(text string) {
 	}
 }
 
-// api is one entry of agent.yaml; extra are more lines of it, and rules what it allows.
+// api is one entry of agent.yaml; extra are more lines of it, and rules what it allows. Without auth it is "none".
 func api(name, url, extra string, rules ...string) string {
 	s := fmt.Sprintf("  - name: %s\n    url: %s\n", name, url)
+	if !strings.Contains(extra, "auth:") {
+		extra = asNobody + extra
+	}
 	for line := range strings.Lines(extra) {
 		s += "    " + strings.TrimRight(line, "\n") + "\n"
 	}
@@ -266,7 +271,7 @@ const everything = "GET,HEAD,POST,PUT,PATCH,DELETE,OPTIONS /**"
 // startAgent starts the agent, or starts it again.
 func (b *box) startAgent() {
 	b.t.Helper()
-	b.agent = start(b.t, "agent", b.logs["agent"], b.trust(), b.bin.agent, "run", "--config", b.path("agent.yaml"))
+	b.agent = start(b.t, "agent", b.logs["agent"], b.agentEnv, b.bin.agent, "run", "--config", b.path("agent.yaml"))
 }
 
 // publish publishes an API that needs no key, and waits until callers reach it.
@@ -405,5 +410,3 @@ func readProblem(t *testing.T, resp *http.Response) problem {
 	}
 	return p
 }
-
-var errNoAnswer = errors.New("no answer")

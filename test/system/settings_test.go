@@ -3,7 +3,7 @@
 package system
 
 // relayYAML is the relay's configuration: its public URL, its address, the box's directory.
-const relayYAML = `url: %[1]s
+const relayYAML = `public_url: %[1]s
 listen: %[2]s
 tls:
   cert: %[3]s/tls.pem
@@ -16,4 +16,13 @@ socket: %[3]s/relay.sock
 const agentYAML = `relay: %[1]s
 gateway: %[2]s
 state: %[3]s/agent
+ca: %[3]s/ca.pem
 `
+
+// How agent.yaml says as whom an API is called: without a credential, as the service's own account, or as a named one
+// whose password is in the secret store under the same name.
+const (
+	asNobody  = "auth: none\n"
+	asService = "auth:\n  windows: {as: service, keytab: %s, principal: %s}\n"
+	asAccount = "auth:\n  windows: {as: account, account: 'CORP\\%[1]s', secret: %[1]s}\n"
+)
