@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -9,7 +8,7 @@ import (
 	"strconv"
 	"sync"
 	"time"
-	"unicode/utf8"
+	"unicode/utf16"
 
 	"sallyport/relay/connector"
 )
@@ -159,8 +158,7 @@ func (a *accessLog) follow() {
 	}
 }
 
-// appendEvent writes e as one JSON object and a newline. By hand, because it runs for each call; a test compares it
-// with encoding/json. Strings that strangers chose can hold anything: all of it is escaped.
+// appendEvent writes e as one JSON object and a newline. By hand, because it runs for each call. Strings that strangers chose can hold anything: all of it is escaped.
 func appendEvent(b []byte, e *connector.Event) []byte {
 	b = append(b, `{"time":"`...)
 	b = e.Time.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
@@ -230,17 +228,26 @@ func appendInt(b []byte, name string, n int64) []byte {
 func appendText(b []byte, name, value string) []byte {
 	b = append(b, ',', '"')
 	b = append(b, name...)
-	b = append(b, '"', ':')
-	for i := range len(value) {
-		if c := value[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' || c == 0x7f || c == '<' || c == '>' || c == '&' {
-			quoted, err := json.Marshal(value) // replaces what is not UTF-8; cannot fail on a string
-			if err != nil {
-				quoted = []byte(`""`)
-			}
-			return append(b, quoted...)
+	b = append(b, '"', ':', '"')
+	for _, r := range value { // what is not UTF-8 becomes U+FFFD
+		switch {
+		case r == '"' || r == '\\':
+			b = append(b, '\\', byte(r))
+		case r >= ' ' && r < 0x7f:
+			b = append(b, byte(r))
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			b = appendEscape(appendEscape(b, high), low)
+		default:
+			b = appendEscape(b, r)
 		}
 	}
-	b = append(b, '"')
-	b = append(b, value...)
 	return append(b, '"')
+}
+
+// appendEscape leaves no byte that a terminal or a careless reader of lines could act on: encoding/json lets DEL and the
+// C1 controls pass.
+func appendEscape(b []byte, r rune) []byte {
+	const hex = "0123456789abcdef"
+	return append(b, '\\', 'u', hex[r>>12&15], hex[r>>8&15], hex[r>>4&15], hex[r&15])
 }
