@@ -20,6 +20,14 @@ import (
 // writerDir is the variable that makes the test binary a process that writes to the store in this folder.
 const writerDir = "SALLYPORT_TEST_WRITER_DIR"
 
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(writerDir); dir != "" {
+		writeUntilKilled(dir)
+		return
+	}
+	os.Exit(m.Run())
+}
+
 // writeUntilKilled counts upwards in ten keys and prints each number that the store has acknowledged.
 func writeUntilKilled(dir string) {
 	ctx := context.Background()

@@ -30,6 +30,9 @@ type Mirror[T any] struct {
 
 	state atomic.Pointer[map[string]T]
 
+	// changing is held while a record is read, changed and written, so that only other relay nodes can be faster.
+	changing sync.Mutex
+
 	mu       sync.Mutex
 	revision map[string]uint64 // guarded by mu: of every key seen, deleted ones included
 	broken   atomic.Int64      // since when the watch is broken (Unix nanoseconds), 0 if it works
@@ -189,6 +192,8 @@ func (m *Mirror[T]) Create(ctx context.Context, key string, record T) error {
 // their record. It must not modify what it is given. Its error is returned as it is, and nothing is written; a record
 // that is not there is ErrNotFound.
 func (m *Mirror[T]) Update(ctx context.Context, key string, change func(T) (T, error)) error {
+	m.changing.Lock()
+	defer m.changing.Unlock()
 	for range updateTries {
 		entry, err := m.bucket.Get(ctx, key)
 		if err != nil {
@@ -220,6 +225,8 @@ func (m *Mirror[T]) Update(ctx context.Context, key string, change func(T) (T, e
 
 // Delete takes a record away, or fails with ErrNotFound.
 func (m *Mirror[T]) Delete(ctx context.Context, key string) error {
+	m.changing.Lock()
+	defer m.changing.Unlock()
 	for range updateTries {
 		entry, err := m.bucket.Get(ctx, key)
 		if err != nil {

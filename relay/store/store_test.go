@@ -16,14 +16,6 @@ import (
 	"sallyport/relay/store"
 )
 
-func TestMain(m *testing.M) {
-	if dir := os.Getenv(writerDir); dir != "" {
-		writeUntilKilled(dir)
-		return
-	}
-	os.Exit(m.Run())
-}
-
 func testLog(t *testing.T) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 }
