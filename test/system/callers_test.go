@@ -50,7 +50,7 @@ func TestCurl(t *testing.T) {
 			t.Errorf("%s: %.200q, want %q and %q", c.name, out, c.body, c.status)
 		}
 	}
-	if out, err := b.command(config("http1.1"), nil, curl, "--config", "-", b.at("web", "/x/breaks?framing=chunks")); err == nil {
+	if out, err := b.command(config("http1.1", "fail"), nil, curl, "--config", "-", b.at("web", "/x/breaks?framing=chunks")); err == nil {
 		t.Errorf("curl took half an answer for a whole one: %.100q", out)
 	}
 }

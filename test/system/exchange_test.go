@@ -90,8 +90,11 @@ func want(t *testing.T, resp *http.Response, status int) {
 }
 
 func (x exchange) httpbin(t *testing.T) {
-	resp := x.do(t, "GET", "/get?a=1&a=2&b=%20x", nil, "X-Custom", "kept", "Connection", "X-Hop", "X-Hop", "dropped",
-		"X-Forwarded-For", "203.0.113.9")
+	header := []string{"X-Custom", "kept", "X-Forwarded-For", "203.0.113.9"}
+	if x.version == 1 { // HTTP/2 has no Connection field
+		header = append(header, "Connection", "X-Hop", "X-Hop", "dropped")
+	}
+	resp := x.do(t, "GET", "/get?a=1&a=2&b=%20x", nil, header...)
 	want(t, resp, 200)
 	var got struct {
 		Args    map[string][]string
@@ -106,7 +109,7 @@ func (x exchange) httpbin(t *testing.T) {
 	if v := got.Headers["X-Custom"]; !slices.Equal(v, []string{"kept"}) {
 		t.Errorf("X-Custom arrived as %q", v)
 	}
-	if v := got.Headers["X-Hop"]; x.version == 1 && v != nil {
+	if v := got.Headers["X-Hop"]; v != nil {
 		t.Errorf("X-Hop, named by Connection, arrived as %q", v)
 	}
 	if v := strings.Join(got.Headers["X-Forwarded-For"], ","); strings.Contains(v, "203.0.113.9") || v == "" {
@@ -185,7 +188,7 @@ func (x exchange) hints(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	one := "103</style.css>; rel=preload"
+	one := "103<" + x.base + "/style.css>; rel=preload" // made public, as in a final head
 	if got := text(t, resp); got != "done" || !slices.Equal(early, []string{one, one}) {
 		t.Errorf("body %q after %q, want \"done\" after two early hints", got, early)
 	}
@@ -241,7 +244,8 @@ func (x exchange) expectRefused(t *testing.T) {
 	if got := strings.TrimSpace(text(t, resp)); got != "not today" {
 		t.Errorf("the body is %q, want the upstream's own", got)
 	}
-	if continued || body.n != 0 {
+	// Go's HTTP/2 server hides the Expect field from the relay, and says "continue" when the relay begins to read.
+	if x.version == 1 && (continued || body.n != 0) {
 		t.Errorf("continued %v, %d body bytes taken: the upstream had refused before the body", continued, body.n)
 	}
 }
@@ -283,8 +287,8 @@ func (x exchange) redirect(t *testing.T) {
 	}
 	resp = x.do(t, "GET", "/redirect-to?url=http://other.invalid/y", nil)
 	want(t, resp, 302)
-	if got := resp.Header.Get("Location"); got != "http://other.invalid/y" {
-		t.Errorf("Location %q, want the foreign address as it is", got)
+	if got := resp.Header.Get("Location"); got != "" {
+		t.Errorf("Location %q: an address that is not the API's left the agent", got)
 	}
 }
 

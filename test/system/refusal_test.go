@@ -31,19 +31,19 @@ var refusedTargets = []string{
 	"/api../x", "/api/..", "/apiX", "/api/", "/api/1/2", "/API", "/Api/1", "/A/x",
 	"/a/x#y", "/a/#", "/a/%00", "/a/x%00y", "/a/%zz", "/a/%", "/a/x%2", "/a/%u002e%u002e/b",
 	"/a/%c0%ae%c0%ae/b", "/a/%c0%af", "/a/%e0%80%af", "/a/%ff%fe", "/a/%ed%a0%80",
-	"/a/\xef\xbc\x8e\xef\xbc\x8e\xef\xbc\x8fb", "/a/%EF%BC%8E%EF%BC%8E%EF%BC%8Fb/..", "/a/\xc0\xae/b", "/a/\xff",
+	"/a/\xef\xbc\x8e\xef\xbc\x8e\xef\xbc\x8fb", "/a/%EF%BC%8E%EF%BC%8E%EF%BC%8Fb", "/a/%EF%BC%8E", "/a/...", "/a/\xc0\xae/b", "/a/\xff",
 	"/a/\x00", "/a/x\x7fy", "/a/x\ty", "/a/x\x01y", "/a/x\ry", "/a/x\ny", "/a/x y",
 	"/a/x?q=\x00", "/a/x?q=%00", "/a/x?q=\x7f", "/a/x?q=%zz", "/a/x?q=%", "/a/x?q=#f",
 	"/" + strings.Repeat("a", 64<<10), "/a/" + strings.Repeat("x/../", 5000) + "b",
 	// Nobody allowed these.
-	"", "/", "/b/", "/b/c", "/other", "/a", "/_/ping/../../a/x",
+	"", "/", "/b/", "/b/c", "/other", "/_/ping/../../a/x",
 }
 
 // admittedTargets look odd and are not ambiguous: they arrive, byte for byte.
 var admittedTargets = []string{
 	"/a/x", "/a/x/", "/a/b%20c", "/a/caf%C3%A9", "/a/x?y=1;z=2", "/a/x??", "/a/x?a=1&a=2", "/a/x?u=http://e/..//", "/a/x?",
-	"/a/~!$&'()*+,=:@-._", "/a/%41", "/a/...", "/a/..x", "/a/x.y", "/api/1", "/api/%7B", "/a/%EF%BC%8E",
-	"/a/x?" + strings.Repeat("p=1&", 10_001),
+	"/a/~!$&'()*+,=:@-._", "/a/%41", "/a/..x", "/a/x.y", "/api/1", "/api/%7B", "/a",
+	"/a/x?" + strings.Repeat("p&", 10_001),
 }
 
 // refusalBox has the API "r" with refusalRules, and tells what reached its upstream.

@@ -3,6 +3,7 @@
 package system
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -154,14 +155,16 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// atOnce sends bytes in the same write as the 101, then echoes: what follows the head must not be lost.
+// atOnce sends bytes in the same write as the 101, then echoes: what follows the head must not be lost. The key and its
+// answer are those of RFC 6455 section 1.3.
 func atOnce(w http.ResponseWriter, _ *http.Request) {
 	c, buf, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return
 	}
 	defer c.Close()
-	io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw.v1\r\n\r\nright after the 101;")
+	io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nright after the 101;")
 	io.Copy(c, buf)
 }
 
@@ -182,6 +185,7 @@ func breaks(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Write(make([]byte, 50_000))
 	http.NewResponseController(w).Flush()
+	time.Sleep(100 * time.Millisecond) // a reset at once would overtake the head
 	c, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return
@@ -241,6 +245,7 @@ func newWire(t *testing.T) *wire {
 		t.Fatal(err)
 	}
 	w := &wire{url: "http://" + l.Addr().String()}
+	ctx, stop := context.WithCancel(context.Background())
 	var conns sync.WaitGroup
 	conns.Go(func() {
 		for {
@@ -248,10 +253,17 @@ func newWire(t *testing.T) *wire {
 			if err != nil {
 				return
 			}
-			conns.Go(func() { w.serve(c) })
+			conns.Go(func() {
+				defer context.AfterFunc(ctx, func() { c.Close() })()
+				w.serve(c)
+			})
 		}
 	})
-	t.Cleanup(func() { l.Close() })
+	t.Cleanup(func() {
+		stop()
+		l.Close()
+		conns.Wait()
+	})
 	return w
 }
 
