@@ -154,7 +154,6 @@ func (c *Config) checkAddresses(d *configs.Doc) {
 	host, _, err := net.SplitHostPort(c.listen())
 	if err != nil {
 		d.Errorf("listen", "%q is no address (write host:port or :port)", c.Listen)
-		return
 	}
 	if c.PublicURL != "" {
 		if _, err := parsePublicURL(c.PublicURL); err != nil {
@@ -162,7 +161,8 @@ func (c *Config) checkAddresses(d *configs.Doc) {
 		}
 		return
 	}
-	if addr, err := netip.ParseAddr(host); host != "localhost" && (err != nil || addr.IsUnspecified()) {
+	addr, notOne := netip.ParseAddr(host)
+	if err == nil && host != "localhost" && (notOne != nil || addr.IsUnspecified()) {
 		d.Errorf("public_url", "public_url is missing (give the URL under which callers reach the relay, https://relay.example.com)")
 	}
 }

@@ -198,15 +198,25 @@ func (r *Relay) serveOwn(w http.ResponseWriter, q *http.Request, path string) bo
 	case path == "/_/healthz" && reads(q):
 		plain(w, http.StatusOK, "ok\n")
 	case path == "/_/readyz" && reads(q):
-		if r.draining.Load() {
-			plain(w, http.StatusServiceUnavailable, "draining\n")
-		} else {
-			plain(w, http.StatusOK, "ready\n")
-		}
+		r.serveReady(w)
 	default:
 		return false
 	}
 	return true
+}
+
+// unreadyAfter is how long the store may be out of reach before callers and agents should be sent to another node.
+const unreadyAfter = time.Minute
+
+func (r *Relay) serveReady(w http.ResponseWriter) {
+	switch {
+	case r.draining.Load():
+		plain(w, http.StatusServiceUnavailable, "draining\n")
+	case max(r.gateways.Broken(), r.connectors.Broken()) > unreadyAfter:
+		plain(w, http.StatusServiceUnavailable, "the store is out of reach\n")
+	default:
+		plain(w, http.StatusOK, "ready\n")
+	}
 }
 
 func reads(q *http.Request) bool { return q.Method == http.MethodGet || q.Method == http.MethodHead }
