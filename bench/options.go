@@ -1,0 +1,73 @@
+//go:build linux
+
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
+
+// allWays is every way, in the order of the table.
+var allWays = [...]string{"direct", "hop1", "hop2", "h2", "yamux", "sallyport"}
+
+// Options are the command line.
+type options struct {
+	json, quick, tls, auth bool
+
+	bin  string   // where sallyport-relay and sallyport-agent lie; empty: they are built
+	ways []string // which to measure
+
+	rounds int
+	spans  map[int]time.Duration // callers at once -> how long they are measured, in each round
+	bulk   int                   // bodies each way, in each round; 0 leaves them out
+	pause  time.Duration         // before the first measurement, for somebody who attaches a profiler
+}
+
+func parseOptions(args []string, errors io.Writer) (*options, error) {
+	o := &options{}
+	var ways string
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f.SetOutput(errors)
+	f.BoolVar(&o.json, "json", false, "print one JSON object instead of a table")
+	f.BoolVar(&o.quick, "quick", false, "end within a minute: fewer and shorter rounds, and not with 512 callers")
+	f.BoolVar(&o.tls, "tls", false, "TLS on both sides: callers' connections, and the link or the leg between two hops")
+	f.BoolVar(&o.auth, "auth", false, "Sallyport alone: an API that demands NTLM against the same without authentication")
+	f.StringVar(&o.bin, "bin", "", "the `directory` of sallyport-relay and sallyport-agent (default: build those of this tree)")
+	f.StringVar(&ways, "ways", strings.Join(allWays[:], ","), "which ways to measure")
+	f.IntVar(&o.rounds, "rounds", 0, "how many rounds (default 7, with --quick 3)")
+	f.DurationVar(&o.pause, "pause", 0, "wait before the first round, with the processes' numbers shown, to attach a profiler")
+	if err := f.Parse(args); err != nil {
+		return nil, err
+	}
+	if f.NArg() > 0 {
+		return nil, fmt.Errorf("unknown argument %q; --help shows what there is", f.Arg(0))
+	}
+	o.ways = strings.Split(ways, ",")
+	for _, w := range o.ways {
+		if !slices.Contains(allWays[:], w) {
+			return nil, fmt.Errorf("there is no way %q; there are %s", w, strings.Join(allWays[:], ", "))
+		}
+	}
+	o.plan()
+	return o, nil
+}
+
+// plan says how long what is measured. Rounds are short and many: what else the machine does then hits all ways alike.
+func (o *options) plan() {
+	rounds := 7
+	o.spans, o.bulk = map[int]time.Duration{1: time.Second, 64: 2 * time.Second, 512: 2 * time.Second}, 2
+	if o.quick {
+		rounds = 3
+		o.spans, o.bulk = map[int]time.Duration{1: 500 * time.Millisecond, 64: 1200 * time.Millisecond}, 1
+	}
+	if o.auth {
+		o.bulk = 0
+	}
+	if o.rounds <= 0 {
+		o.rounds = rounds
+	}
+}
