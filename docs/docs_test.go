@@ -1,0 +1,113 @@
+package docs
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+
+	"sallyport/agent/audit"
+)
+
+// pages gives the README and the pages of this directory, by path.
+func pages(t *testing.T) map[string]string {
+	t.Helper()
+	names, err := filepath.Glob("*.md")
+	if err != nil || len(names) < 5 {
+		t.Fatalf("the pages: %v, %v", names, err)
+	}
+	all := map[string]string{}
+	for _, name := range append(names, "../README.md") {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[name] = string(text)
+	}
+	return all
+}
+
+var (
+	linkForm    = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	headingForm = regexp.MustCompile(`(?m)^#{1,6} +(.+?) *$`)
+	fenceForm   = regexp.MustCompile("(?ms)^```.*?^```$")
+)
+
+func TestLinksLeadSomewhere(t *testing.T) {
+	t.Parallel()
+	all, links := pages(t), 0
+	for name, text := range all {
+		for _, m := range linkForm.FindAllStringSubmatch(fenceForm.ReplaceAllString(text, ""), -1) {
+			if strings.Contains(m[1], "://") {
+				continue
+			}
+			links++
+			file, anchor, _ := strings.Cut(m[1], "#")
+			target := filepath.Clean(name)
+			if file != "" {
+				target = filepath.Join(filepath.Dir(name), file)
+			}
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s links to %s: %v", name, m[1], err)
+				continue
+			}
+			if page, ok := all[target]; ok && anchor != "" && !hasAnchor(page, anchor) {
+				t.Errorf("%s links to %s, but %s has no such heading", name, m[1], target)
+			}
+		}
+	}
+	if links < 20 {
+		t.Errorf("found %d links: the test looks in the wrong place", links)
+	}
+}
+
+// hasAnchor makes anchors of the headings as GitHub does.
+func hasAnchor(page, anchor string) bool {
+	for _, m := range headingForm.FindAllStringSubmatch(fenceForm.ReplaceAllString(page, ""), -1) {
+		slug := strings.Map(func(r rune) rune {
+			switch {
+			case r == ' ':
+				return '-'
+			case r == '-' || r == '_' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r > 0x7f:
+				return r
+			}
+			return -1
+		}, strings.ToLower(m[1]))
+		if slug == anchor {
+			return true
+		}
+	}
+	return false
+}
+
+// A reader looks for the word that stands in the log.
+func TestSignOnErrorsAreExplained(t *testing.T) {
+	t.Parallel()
+	page := pages(t)["windows-authentication.md"]
+	source, err := os.ReadFile("../agent/winauth/winauth.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := regexp.MustCompile(`Kind\s+= "([a-z-]+)"`).FindAllStringSubmatch(string(source), -1)
+	if len(kinds) < 10 {
+		t.Fatalf("found %d kinds of sign-on errors: the test looks in the wrong place", len(kinds))
+	}
+	for _, k := range kinds {
+		if !strings.Contains(page, "\n| `"+k[1]+"` |") {
+			t.Errorf("windows-authentication.md does not explain %s", k[1])
+		}
+	}
+}
+
+func TestAuditFieldsAreExplained(t *testing.T) {
+	t.Parallel()
+	page := pages(t)["agent.md"]
+	for f := range reflect.TypeFor[audit.Event]().Fields() {
+		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if !strings.Contains(page, "`"+key+"`") {
+			t.Errorf("agent.md does not explain %q of the audit record", key)
+		}
+	}
+}
