@@ -1,6 +1,7 @@
 package connector
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -26,6 +27,11 @@ func (c *call) answer(s *tunnel.Stream, resp *tunnel.Response) error {
 	}
 	s.SetReadTimeout(c.silence(resp.Header))
 	c.head(resp.Status)
+	if !s.Ended() {
+		// The caller's leaving must reach the upstream even while nothing moves.
+		stop := context.AfterFunc(c.r.Context(), func() { s.Reset(tunnel.Cancelled, "the caller has gone") })
+		defer stop()
+	}
 	if bodyless {
 		return c.noBody(s)
 	}

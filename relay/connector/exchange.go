@@ -75,16 +75,12 @@ func (c *call) over(link *gateway.Link, req *tunnel.Request, held []byte, whole 
 	}
 	// A no-op on a stream that has ended; a stream left open would hold its window and the upstream's connection.
 	defer s.Reset(tunnel.Cancelled, "the exchange has ended at the relay")
-	// The caller's leaving must reach the upstream even while nothing moves.
-	stop := context.AfterFunc(c.r.Context(), func() { s.Reset(tunnel.Cancelled, "the caller has gone") })
-	defer stop()
-
-	ctx, clock := c.clock()
-	defer clock.end()
+	clock := c.startClock(s)
+	defer clock.stop()
 	if !whole && req.Upgrade == "" {
-		c.upload = startUpload(ctx, c, s, clock, req)
+		c.upload = startUpload(c, s, clock, req)
 	}
-	resp, err := c.awaitHead(ctx, s)
+	resp, err := c.awaitHead(c.r.Context(), s)
 	c.event.Agent = link.Agent
 	if err != nil {
 		return c.better(err)
@@ -266,33 +262,25 @@ func (c *call) shared() string {
 // A clock ends the wait for the head of an answer. Progress of a large upload sets it back, except for Power Platform,
 // which counts from the request's first byte.
 type clock struct {
-	timer  *time.Timer
-	cancel context.CancelCauseFunc
-	hold   time.Duration
-	fixed  bool
+	timer *time.Timer
+	hold  time.Duration
+	fixed bool
 }
 
-func (c *call) clock() (context.Context, *clock) {
-	ctx, cancel := context.WithCancelCause(c.r.Context())
-	k := &clock{cancel: cancel, hold: c.hold(), fixed: c.platform}
+func (c *call) startClock(s *tunnel.Stream) clock {
+	k := clock{hold: c.hold(), fixed: c.platform}
 	first := k.hold
 	if k.fixed {
 		first = max(0, first-time.Since(c.event.Time))
 	}
-	k.timer = time.AfterFunc(first, func() { cancel(errHeadTimeout) })
-	return ctx, k
+	k.timer = time.AfterFunc(first, func() { s.Reset(tunnel.TimedOut, "no answer in the time that the relay waits") })
+	return k
 }
 
 func (k *clock) progress() {
-	if !k.fixed {
+	if !k.fixed && k.timer.Stop() { // not once it has been stopped: the head is there
 		k.timer.Reset(k.hold)
 	}
 }
 
-// stop is called when the head is there, end when the exchange is over.
 func (k *clock) stop() { k.timer.Stop() }
-
-func (k *clock) end() {
-	k.timer.Stop()
-	k.cancel(nil)
-}

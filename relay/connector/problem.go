@@ -66,11 +66,8 @@ const (
 	retryBusy   = 2 * time.Second
 )
 
-// Causes that the relay's own timers and limits give to a cancelled context or a stopped upload.
-var (
-	errHeadTimeout = errors.New("no answer in time")
-	errCallerGone  = errors.New("the caller has gone")
-)
+// errCallerGone is the cause of what fails because nobody is there any more.
+var errCallerGone = errors.New("the caller has gone")
 
 // ErrStopping is the cause to cancel a server's BaseContext with when the relay stops before its calls have ended.
 var ErrStopping = errors.New("the relay is stopping")
@@ -80,7 +77,14 @@ func problemOf(err error) *Problem {
 	if p, ok := errors.AsType[*Problem](err); ok {
 		return p
 	}
+	reset, isReset := errors.AsType[*tunnel.ResetError](err)
 	switch {
+	case errors.Is(err, ErrStopping):
+		return unknown("relay-stopping", tunnel.OriginRelay, "The relay was stopped before the answer was there.", err)
+	case errors.Is(err, errCallerGone), errors.Is(err, context.Canceled):
+		return unknown("caller-gone", tunnel.OriginRelay, "The caller hung up before the answer was there.", err)
+	case isReset && reset.Remote:
+		return problemOfReset(reset, err)
 	case errors.Is(err, gateway.ErrUnknownGateway):
 		return notFound().because(err)
 	case errors.Is(err, gateway.ErrNotOffered):
@@ -90,28 +94,28 @@ func problemOf(err error) *Problem {
 		return NewProblem("no-agent", "No agent of this gateway is linked to the relay now. "+
 			"Whoever runs the agent sees the reason with `sallyport-agent check`.").because(err).after(retryNoLink)
 	case errors.Is(err, tunnel.ErrNotRun):
-		return NewProblem("not-run", "The agent took no new request, because it is busy or restarting. "+
-			"The request was not run and can be repeated.").because(err).after(retryBusy)
-	case errors.Is(err, ErrStopping):
-		return unknown("relay-stopping", tunnel.OriginRelay, "The relay was stopped before the answer was there.", err)
-	case errors.Is(err, errHeadTimeout), errors.Is(err, tunnel.ErrTimeout):
+		return notRun(err)
+	case errors.Is(err, tunnel.ErrTimeout):
 		return unknown("timeout", tunnel.OriginRelay, "The API did not answer in the time the relay waits.", err)
-	case errors.Is(err, errCallerGone), errors.Is(err, context.Canceled):
-		return unknown("caller-gone", tunnel.OriginRelay, "The caller hung up before the answer was there.", err)
 	case errors.Is(err, tunnel.ErrLinkLost):
 		return unknown("link-lost", tunnel.OriginRelay, "The link to the agent broke before the answer was there.", err)
-	}
-	if reset, ok := errors.AsType[*tunnel.ResetError](err); ok {
+	case isReset:
 		return problemOfReset(reset, err)
 	}
 	return unknown("internal", tunnel.OriginRelay, "The relay failed. Its log has the reason under this request ID.", err)
+}
+
+// notRun words a request that an agent refused before it looked at it.
+func notRun(err error) *Problem {
+	return NewProblem("not-run", "The agent took no new request, because it is busy or restarting. "+
+		"The request was not run and can be repeated.").because(err).after(retryBusy)
 }
 
 // problemOfReset words a stream that the agent gave up.
 func problemOfReset(reset *tunnel.ResetError, err error) *Problem {
 	switch reset.Code {
 	case tunnel.Refused:
-		return problemOf(errors.Join(tunnel.ErrNotRun, err))
+		return notRun(err)
 	case tunnel.TimedOut:
 		return unknown("timeout", tunnel.OriginAgent, "The API did not answer in the time the agent waits.", err)
 	case tunnel.Stalled:

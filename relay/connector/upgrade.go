@@ -69,7 +69,10 @@ func (c *call) passBytes(conn net.Conn, buffered *bufio.Reader, s *tunnel.Stream
 	alive := func() { idle.Reset(c.p.o.IdleTimeout) }
 
 	var wg sync.WaitGroup
-	stop := context.AfterFunc(c.r.Context(), func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(c.r.Context(), func() { // the relay is being stopped
+		s.Reset(tunnel.Cancelled, "the relay is stopping")
+		_ = conn.SetReadDeadline(time.Unix(1, 0))
+	})
 	defer stop()
 	wg.Go(func() {
 		n, err := io.Copy(&aliveWriter{s, alive}, r)

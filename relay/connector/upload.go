@@ -21,7 +21,7 @@ var uploadBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 type upload struct {
 	c     *call
 	s     *tunnel.Stream
-	clock *clock
+	clock clock
 
 	ended    atomic.Bool // the caller's body was read to its end
 	begun    atomic.Bool // bytes have been taken from the caller: the request can no longer be sent again
@@ -30,7 +30,7 @@ type upload struct {
 	failed   atomic.Pointer[Problem] // why the upload gave the stream up, set before that
 }
 
-func startUpload(ctx context.Context, c *call, s *tunnel.Stream, k *clock, req *tunnel.Request) *upload {
+func startUpload(c *call, s *tunnel.Stream, k clock, req *tunnel.Request) *upload {
 	s.SetWriteTimeout(c.hold())
 	if c.r.ProtoMajor == 1 {
 		// Without it net/http reads the caller's body to its end before the first byte of an answer goes out.
@@ -39,7 +39,7 @@ func startUpload(ctx context.Context, c *call, s *tunnel.Stream, k *clock, req *
 	u := &upload{c: c, s: s, clock: k, done: make(chan struct{})}
 	go func() { // stop waits for it
 		defer close(u.done)
-		if req.Expect && s.WaitCredit(ctx) != nil {
+		if req.Expect && s.WaitCredit(c.r.Context()) != nil {
 			return // what ended the stream ends the wait for the head too
 		}
 		u.begun.Store(true)
@@ -132,6 +132,7 @@ func (u *upload) finish() {
 // request's context before the upload has had its say, so that it is waited for a moment.
 func (u *upload) verdict() *Problem {
 	if u.c.r.Context().Err() != nil {
+		u.s.Reset(tunnel.Cancelled, "the caller has gone") // an upload that waits for the upstream goes on
 		moment := time.NewTimer(time.Second)
 		defer moment.Stop()
 		select {
