@@ -218,18 +218,21 @@ func TestBrokenCertificateIsNotUsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	name := func() string { return c.current.Load().Leaf.Subject.CommonName }
-	for what, breakIt := range map[string]func() error{
-		"broken":  func() error { return os.WriteFile(files.Cert, []byte("broken"), 0o600) },
-		"missing": func() error { return os.Remove(files.Key) },
+	for _, step := range []struct {
+		what    string
+		breakIt func() error
+	}{
+		{"broken", func() error { return os.WriteFile(files.Cert, []byte("broken"), 0o600) }},
+		{"missing", func() error { return os.Remove(files.Key) }},
 	} {
 		said.Reset()
-		if err := breakIt(); err != nil {
+		if err := step.breakIt(); err != nil {
 			t.Fatal(err)
 		}
 		c.refresh()
 		c.refresh() // says it once
 		if got := name(); got != "first" || strings.Count(said.String(), "old") != 1 {
-			t.Errorf("%s: the certificate is %s, and the log says %q", what, got, &said)
+			t.Errorf("%s: the certificate is %s, and the log says %q", step.what, got, &said)
 		}
 	}
 	writePair(t, files, "second")
