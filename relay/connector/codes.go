@@ -41,7 +41,7 @@ var codes = [...]Code{
 	{"outcome-unknown", 409, "It is unknown whether the request was run", "relay", "Given to Power Platform in place of a 5xx, which it would repeat by itself: the request may have been run, and running it twice could do harm. Check, then repeat by hand."},
 
 	// Said by the relay, about the way to the agent. The request was not run.
-	{"no-agent", 503, "No agent is linked", "relay", "No agent of the gateway is linked to the relay. On the agent's machine: `sallyport-agent check`."},
+	{"no-agent", 503, "No agent is linked", "relay", "No agent of the gateway is linked to the relay. The agent's log says why."},
 	{"not-offered", 503, "The API is not offered now", "relay", "Agents are linked, but none offers the API. Compare the names in `agent.yaml` and in the connector."},
 	{"not-run", 503, "The agent took no new request", "relay", "The agent was busy or restarting. The request was not run; repeat it."},
 	{"relay-busy", 503, "The relay is busy", "relay", "The relay, or this connector, has as many requests under way as it may. The request was not run; repeat it."},
@@ -65,7 +65,7 @@ var codes = [...]Code{
 	{"upstream-busy", 503, "Too many calls to this API are running", "agent", "All connections that the agent may have to the API are in use. The request was not run; repeat it."},
 	{"body-incomplete", 400, "The request's body did not arrive whole", "agent", "The body stalled, broke off, or did not have the length that was announced."},
 	{"cancelled", 503, "The exchange was cancelled", "agent", "The agent stopped the exchange before it was complete, because it is itself being stopped or the caller has gone."},
-	{"upstream-auth", 502, "The API refused the agent's credential", "upstream", "An account, its password or its rights need attention on the inside. `sallyport-agent check` says which."},
+	{"upstream-auth", 502, "The API refused the agent's credential", "upstream", "An account, its password or its rights need attention on the inside. The agent's log says which, under the request ID."},
 	{"upstream-unreachable", 502, "The API cannot be reached", "upstream", "The agent got no connection to the API. The request was not run."},
 	{"upstream-tls", 502, "The API's certificate is not accepted", "upstream", "The TLS handshake between agent and API failed. The request was not run."},
 	{"upstream-broken", 502, "The API broke off", "upstream", "The API closed the connection before its answer was there, or its answer cannot be read."},

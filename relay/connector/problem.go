@@ -92,7 +92,7 @@ func problemOf(err error) *Problem {
 			"Its name in the agent's configuration has changed, or the agent has not read it yet.").because(err).after(retryNoLink)
 	case errors.Is(err, gateway.ErrNoLink):
 		return NewProblem("no-agent", "No agent of this gateway is linked to the relay now. "+
-			"Whoever runs the agent sees the reason with `sallyport-agent check`.").because(err).after(retryNoLink)
+			"Whoever runs the agent finds the reason in its log.").because(err).after(retryNoLink)
 	case errors.Is(err, tunnel.ErrNotRun):
 		return notRun(err)
 	case errors.Is(err, tunnel.ErrTimeout):
