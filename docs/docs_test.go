@@ -8,7 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	"sallyport/agent"
 	"sallyport/agent/audit"
+	"sallyport/relay"
 )
 
 // pages gives the README and the pages of this directory, by path.
@@ -109,5 +111,32 @@ func TestAuditFieldsAreExplained(t *testing.T) {
 		if !strings.Contains(page, "`"+key+"`") {
 			t.Errorf("agent.md does not explain %q of the audit record", key)
 		}
+	}
+}
+
+var yamlForm = regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$")
+
+// Samples of configuration must be taken by the programs.
+func TestSamplesAreValid(t *testing.T) {
+	t.Parallel()
+	all, samples := pages(t), 0
+	for name, text := range all {
+		for _, m := range yamlForm.FindAllStringSubmatch(text, -1) {
+			samples++
+			if name == "relay.md" {
+				if _, err := relay.Load(name, []byte(m[1])); err != nil {
+					t.Errorf("%v in:\n%s", err, m[1])
+				}
+				continue
+			}
+			// The others show the settings of one API, indented as they stand in agent.yaml.
+			whole := "relay: https://relay.example.com\ngateway: plant1\napis:\n  - name: orders\n    url: https://erp.corp.example\n" + m[1]
+			if _, err := agent.ParseConfig(name, []byte(whole)); err != nil {
+				t.Errorf("%v in:\n%s", err, whole)
+			}
+		}
+	}
+	if samples < 8 {
+		t.Errorf("found %d samples: the test looks in the wrong place", samples)
 	}
 }
