@@ -317,8 +317,10 @@ func (b *box) awaitAPI(name string) {
 			return false
 		}
 		defer resp.Body.Close()
+		var p problem
+		json.NewDecoder(resp.Body).Decode(&p) // an upstream's answer is no problem, and leaves it empty
 		last = resp.Status
-		return resp.StatusCode != http.StatusServiceUnavailable && resp.StatusCode != http.StatusNotFound
+		return p.Origin != "relay"
 	})
 }
 
