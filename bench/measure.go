@@ -42,7 +42,7 @@ func (s *stage) measureWays(ctx context.Context) (*report, error) {
 		}
 		got[w.name].add("peak_kb", float64(kB))
 	}
-	return newReport(s.options, got, wayRatios(got)), nil
+	return newReport(s.options, got, wayRatios(got, s.rounds)), nil
 }
 
 // wait gives somebody time to attach a profiler.

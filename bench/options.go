@@ -7,12 +7,16 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
 
 // allWays is every way, in the order of the table.
 var allWays = [...]string{"direct", "hop1", "hop2", "h2", "yamux", "sallyport"}
+
+// mostCallers is what the agent's allow-list admits at once (apiYAML).
+const mostCallers = 1024
 
 // Options are the command line.
 type options struct {
@@ -29,7 +33,8 @@ type options struct {
 
 func parseOptions(args []string, errors io.Writer) (*options, error) {
 	o := &options{}
-	var ways string
+	var ways, callers string
+	var span time.Duration
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(errors)
 	f.BoolVar(&o.json, "json", false, "print one JSON object instead of a table")
@@ -39,6 +44,9 @@ func parseOptions(args []string, errors io.Writer) (*options, error) {
 	f.StringVar(&o.bin, "bin", "", "the `directory` of sallyport-relay and sallyport-agent (default: build those of this tree)")
 	f.StringVar(&ways, "ways", strings.Join(allWays[:], ","), "which ways to measure")
 	f.IntVar(&o.rounds, "rounds", 0, "how many rounds (default 7, with --quick 3)")
+	f.StringVar(&callers, "callers", "", "how many callers at once (default 1,64,512, with --quick 1,64)")
+	f.DurationVar(&span, "span", 0, "how long each number of callers is measured in a round (default 1s to 2s)")
+	f.IntVar(&o.bulk, "bulk", -1, "how many bodies of 100 MB each way in a round (default 2, with --quick 1)")
 	f.DurationVar(&o.pause, "pause", 0, "wait before the first round, with the processes' numbers shown, to attach a profiler")
 	if err := f.Parse(args); err != nil {
 		return nil, err
@@ -53,21 +61,44 @@ func parseOptions(args []string, errors io.Writer) (*options, error) {
 		}
 	}
 	o.plan()
-	return o, nil
+	return o, o.replan(callers, span)
 }
 
 // plan says how long what is measured. Rounds are short and many: what else the machine does then hits all ways alike.
 func (o *options) plan() {
-	rounds := 7
-	o.spans, o.bulk = map[int]time.Duration{1: time.Second, 64: 2 * time.Second, 512: 2 * time.Second}, 2
+	rounds, bulk := 7, 2
+	o.spans = map[int]time.Duration{1: time.Second, 64: 2 * time.Second, 512: 2 * time.Second}
 	if o.quick {
-		rounds = 3
-		o.spans, o.bulk = map[int]time.Duration{1: 500 * time.Millisecond, 64: 1200 * time.Millisecond}, 1
+		rounds, bulk = 3, 1
+		o.spans = map[int]time.Duration{1: 500 * time.Millisecond, 64: 1200 * time.Millisecond}
 	}
 	if o.auth {
-		o.bulk = 0
+		bulk = 0
 	}
 	if o.rounds <= 0 {
 		o.rounds = rounds
 	}
+	if o.bulk < 0 {
+		o.bulk = bulk
+	}
+}
+
+// replan is for who looks at one thing, with a profiler as a rule.
+func (o *options) replan(callers string, span time.Duration) error {
+	if callers != "" {
+		o.spans = make(map[int]time.Duration)
+		for _, text := range strings.Split(callers, ",") {
+			n, err := strconv.Atoi(text)
+			if err != nil || n < 1 || n > mostCallers {
+				return fmt.Errorf("--callers %s: %q is not a number from 1 to %d", callers, text, mostCallers)
+			}
+			o.spans[n] = 2 * time.Second
+		}
+	}
+	if span > 0 {
+		for n := range o.spans {
+			o.spans[n] = span
+		}
+	}
+	return nil
 }

@@ -110,11 +110,11 @@ func goals() []goal {
 }
 
 // wayRatios gives the median of each round's ratio: what disturbs a round disturbs both of its sides.
-func wayRatios(got map[string]samples) []ratio {
+func wayRatios(got map[string]samples, rounds int) []ratio {
 	ratios := []ratio{}
 	for _, g := range goals() {
 		var each []float64
-		for i := range got[g.way]["rps_1"] {
+		for i := range rounds {
 			v := g.value(got[g.way], got["direct"], i) / g.value(got[g.against], got["direct"], i)
 			if !math.IsNaN(v) && !math.IsInf(v, 0) {
 				each = append(each, v)
