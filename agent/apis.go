@@ -101,7 +101,7 @@ func (a *Agent) buildAPI(c *Config, from *API, old *snapshot) (*api, error) {
 // transportKey names everything that shapes a transport: not the rules, which change without a new connection.
 func transportKey(c *Config, from *API, files tlsFiles) string {
 	shape := *from
-	shape.Allow, shape.Definition, shape.Headers = nil, "", Headers{}
+	shape.Allow, shape.Headers = nil, Headers{}
 	data, err := json.Marshal(struct {
 		API      API
 		Kerberos Kerberos

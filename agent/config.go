@@ -62,8 +62,6 @@ type API struct {
 	Name string `yaml:"name,required"`
 	// The address and base path, http or https: http://erp.corp.example/api/v2. Paths of rules and requests follow it.
 	URL string `yaml:"url,required"`
-	// The path of an OpenAPI 2 or 3 or a Postman file that describes the API.
-	Definition string `yaml:"definition"`
 	// How the agent signs on to the API. There is no default.
 	Auth Auth `yaml:"auth,required"`
 	// How an https API is verified. Verification is never off.

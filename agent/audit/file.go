@@ -70,6 +70,9 @@ func (r *rotated) open() error {
 		return err
 	}
 	info, err := f.Stat()
+	if err == nil {
+		err = r.dir.Adopt(f) // 'join' run by root must not leave a record that the service cannot go on with
+	}
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,10 +48,20 @@ func Open(path string) (Dir, error) {
 	return d, nil
 }
 
-// Sub gives a private directory inside d.
+// Sub gives a private directory inside d. One that is made belongs to whom d belongs to.
 func (d Dir) Sub(name string) (Dir, error) {
-	return Open(filepath.Join(d.path, name))
+	path := filepath.Join(d.path, name)
+	_, err := os.Lstat(path)
+	sub, openErr := Open(path)
+	if openErr == nil && errors.Is(err, fs.ErrNotExist) {
+		openErr = d.adopt(path)
+	}
+	return sub, openErr
 }
+
+// Adopt gives an open file in d to whom d belongs to. An admin works as root on what the service's account must read;
+// Write and Sub do the same.
+func (d Dir) Adopt(f *os.File) error { return d.adoptFile(f) }
 
 // Path is the file's path, for messages and for what needs a path.
 func (d Dir) Path(name string) string {
@@ -75,6 +86,9 @@ func (d Dir) Write(name string, data []byte) (err error) {
 			err = fmt.Errorf("write %s: %w", target, err)
 		}
 	}()
+	if err = d.adoptFile(f); err != nil {
+		return err
+	}
 	if _, err = f.Write(data); err != nil {
 		return err
 	}

@@ -5,9 +5,39 @@ package state
 import (
 	"fmt"
 	"os"
+	"syscall"
 )
 
 func makeDir(path string) error { return os.MkdirAll(path, 0o700) }
+
+// owner says to whom d belongs, if that is another account and this process may give things away.
+func (d Dir) owner() (uid, gid int, other bool) {
+	if os.Geteuid() != 0 {
+		return 0, 0, false
+	}
+	info, err := os.Stat(d.path)
+	if err != nil {
+		return 0, 0, false // the operation itself will say why
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return int(st.Uid), int(st.Gid), ok && st.Uid != 0
+}
+
+func (d Dir) adopt(path string) error {
+	uid, gid, other := d.owner()
+	if !other {
+		return nil
+	}
+	return os.Lchown(path, uid, gid)
+}
+
+func (d Dir) adoptFile(f *os.File) error {
+	uid, gid, other := d.owner()
+	if !other {
+		return nil
+	}
+	return f.Chown(uid, gid)
+}
 
 func checkDir(path string) error {
 	info, err := os.Stat(path)

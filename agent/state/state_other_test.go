@@ -7,7 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+
+	"sallyport/test/loud"
 )
 
 func TestModes(t *testing.T) {
@@ -57,6 +60,38 @@ func TestOpenRefusesWritableDirectory(t *testing.T) {
 		_, err := Open(path)
 		if !errors.Is(err, ErrExposed) || !strings.Contains(err.Error(), "chmod 700 "+path) {
 			t.Errorf("mode %04o: %v, want ErrExposed and the chmod", mode, err)
+		}
+	}
+}
+
+// An admin who works as root must not leave files that the service's account cannot read.
+func TestRootGivesFilesToTheDirectorysOwner(t *testing.T) {
+	if os.Geteuid() != 0 {
+		loud.Missing(t, "root", "that files made by root go to the service's account is not tried")
+	}
+	const service = 65534
+	path := filepath.Join(t.TempDir(), "state")
+	if err := errors.Join(os.Mkdir(path, 0o700), os.Chown(path, service, service)); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sub, err := dir.Sub("secrets")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sub.Write("erp", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{sub.String(), sub.Path("erp")} {
+		info, err := os.Stat(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if uid := info.Sys().(*syscall.Stat_t).Uid; uid != service {
+			t.Errorf("%s belongs to %d", p, uid)
 		}
 	}
 }

@@ -36,6 +36,8 @@ type conn struct {
 	ends  time.Time // when it must carry no more: by age, or with the ticket that signed it on
 	since time.Time // in the pool since; zero for a connection that has served nothing yet
 
+	protocol string // with which it was signed on, for the record of later requests
+
 	signed bool // the upstream has signed this connection on: requests need no token
 	served int  // requests since it was signed on
 	broken bool // must not be used again: its framing is doubtful or its buffer has grown

@@ -221,6 +221,7 @@ func (s *signing) accepted(a *answer) (*answer, error) {
 	if s.token.Value == "" {
 		if s.c.signed {
 			c.served++
+			s.x.protocol = c.protocol
 		}
 		return s.clean(a), nil
 	}
@@ -232,6 +233,7 @@ func (s *signing) accepted(a *answer) (*answer, error) {
 		return nil, &Error{Kind: AuthFailed, Err: fmt.Errorf("sign on as %s: %w", s.x.sign.Credential.Identity(), err)}
 	}
 	s.x.protocol = s.h.Protocol()
+	c.protocol = s.x.protocol
 	s.x.t.learned.setAccepts(true)
 	// NTLM signs on the connection (MS-NTHT section 1.3); for Kerberos only the upstream knows, and IIS says so. Where
 	// nothing is said each request carries a token: never a request that would be run as nobody.

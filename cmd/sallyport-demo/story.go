@@ -177,7 +177,7 @@ func (s *story) write(ctx context.Context) error {
 	}
 	want := s.stage.url + "/orders/6"
 	if got := a.header.Get("Location"); got != want {
-		return fmt.Errorf("Location is %q, not %q", got, want)
+		return fmt.Errorf("the Location is %q, not %q", got, want)
 	}
 	s.say("Location: %s  (the API said %s/orders/6)", want, s.stage.apiURL)
 	return a.must(http.StatusCreated)
@@ -239,6 +239,9 @@ func (s *story) record(ctx context.Context) error {
 			return fmt.Errorf("the %s's record: %w", side.name, err)
 		}
 		s.say("%s: %s", side.name, line)
+		if side.name == "agent" && !strings.Contains(line, `"auth":"ntlm"`) {
+			return errors.New("the agent's record does not say how it signed on")
+		}
 	}
 	return nil
 }
