@@ -36,6 +36,7 @@ command -v go >/dev/null || { echo "test.sh: Go is not installed (https://go.dev
 [ "${CI:-}" != true ] || export SALLYPORT_LAB=required
 T=$(mktemp -d "${TMPDIR:-/tmp}/sp.XXXXXX") || exit 1
 mkdir -p "$T/tmp" "$T/bin" "$T/json"
+chmod 711 "$T" # the lab's daemons have accounts of their own and must get to their state
 export ADLAB_STATE=$T/ad ADLAB_NETNS=1
 LAB=test/lab/ad
 lab_up=
@@ -49,10 +50,19 @@ strays() {
   done
 }
 
+# descendants prints the processes below one, the deepest first.
+descendants() {
+  local pid
+  for pid in $(ps -o pid= --ppid "$1"); do
+    descendants "$pid"
+    echo "$pid"
+  done
+}
+
 finish() {
   local rc=$? pid
   trap '' INT TERM
-  for pid in $(jobs -p) $(strays); do kill "$pid" 2>/dev/null; done
+  for pid in $(descendants $$) $(strays); do kill "$pid" 2>/dev/null; done
   [ -z "$lab_up" ] || $LAB/down.sh --purge >/dev/null 2>&1
   for pid in $(strays); do kill -9 "$pid" 2>/dev/null; done
   chmod -R u+w "$T" 2>/dev/null
@@ -69,7 +79,9 @@ record() { echo "STEP $*" >>"$T/json/steps"; }
 check() {
   local name=$1 limit=$2 start=$SECONDS
   shift 2
-  if timeout -k 10 "$limit" "$@" >"$T/out" 2>&1 </dev/null; then
+  # In the background, because bash hears a signal only while it waits, not while a command runs.
+  timeout -k 10 "$limit" "$@" >"$T/out" 2>&1 </dev/null &
+  if wait $!; then
     printf '    ok    %-44s %4d s\n' "$name" $((SECONDS - start))
     record pass "$name"
   else
@@ -90,10 +102,14 @@ cannot() {
 gotest() {
   local name=$1 limit=$2 rc
   shift 2
-  timeout -k 20 "$limit" "$@" 2>&1 | tee "$T/json/$name" | grep --line-buffered -E '^\{.*"Action":"(pass|fail|skip)"' |
+  {
+    timeout -k 20 "$limit" "$@" 2>&1
+    echo $? >"$T/rc"
+  } </dev/null | tee "$T/json/$name" | grep --line-buffered -E '^\{.*"Action":"(pass|fail|skip)"' |
     grep --line-buffered -v '"Test":' |
-    sed -u -E 's/.*"Action":"([a-z]+)","Package":"([^"]+)"(,"Elapsed":([0-9.]+))?.*/    \1  \2  \4 s/'
-  rc=${PIPESTATUS[0]}
+    sed -u -E 's/.*"Action":"([a-z]+)","Package":"([^"]+)"(,"Elapsed":([0-9.]+))?.*/    \1  \2  \4 s/' &
+  wait $!
+  rc=$(cat "$T/rc")
   # A run that failed without a failed test (it did not start, it took too long) is a failure of its own.
   if [ "$rc" != 0 ] && ! grep -q '"Action":"fail"' "$T/json/$name"; then
     echo "    FAIL  $name (exit code $rc)"
@@ -146,9 +162,9 @@ form() {
   check "gofumpt" 300 bash -c "$(declare -f gofumpt_clean); gofumpt_clean"
   check "go vet, Linux" 600 go vet ./...
   check "go vet, Windows" 600 env GOOS=windows CGO_ENABLED=0 go vet ./...
-  check "staticcheck is built" 600 go build -modfile=tools.mod -o "$T/bin/" honnef.co/go/tools/cmd/staticcheck &&
-    check "staticcheck, Linux" 600 "$T/bin/staticcheck" ./... &&
-    check "staticcheck, Windows" 600 env GOOS=windows CGO_ENABLED=0 "$T/bin/staticcheck" ./...
+  check "staticcheck is built" 600 go build -modfile=tools.mod -o "$T/bin/" honnef.co/go/tools/cmd/staticcheck
+  check "staticcheck, Linux" 600 "$T/bin/staticcheck" ./...
+  check "staticcheck, Windows" 600 env GOOS=windows CGO_ENABLED=0 "$T/bin/staticcheck" ./...
   local m
   for m in $(modules); do
     [ "$m" = . ] || check "vet and build of the module $m" 600 bash -c "cd $m && go vet ./... && go build -o $T/bin/ ./..."
@@ -156,7 +172,12 @@ form() {
   check "shell scripts parse" 10 bash -c 'for f in test.sh .ci/run $(find test installer -name "*.sh"); do bash -n "$f" || exit 1; done'
 }
 
-# The system tests run inside the lab with all the others that know it, or here if there is no lab.
+# without_lab says why the lab is not there and runs the system tests all the same: most of them need none.
+without_lab() {
+  section "system tests, without the lab"
+  TMPDIR=$T/tmp gotest system 900 env -u SALLYPORT_LAB go test -race -json -parallel 4 -timeout 14m ./test/system
+}
+
 tests() {
   section "tests, race detector"
   local packages
@@ -165,20 +186,23 @@ tests() {
   TMPDIR=$T/tmp gotest units 1200 env -u SALLYPORT_LAB go test -race -json -timeout 10m $packages
 }
 
+# system_tests runs them inside the lab, with all the other tests that know it.
 system_tests() {
   if [ -n "$lab_reason" ]; then
-    section "system tests, without the lab"
-    TMPDIR=$T/tmp gotest system 900 env -u SALLYPORT_LAB go test -race -json -timeout 14m ./test/system
+    without_lab
     return
   fi
   section "system tests, in the Active Directory lab"
   lab_up=1
-  check "the lab comes up" 180 $LAB/up.sh || return
+  if ! check "the lab comes up" 180 $LAB/up.sh; then
+    without_lab
+    return
+  fi
   local packages
-  packages=$(grep -rlE 'loud\.NeedsLab|ADLAB_' --include='*_test.go' . | xargs -r -n1 dirname | sort -u)
+  packages=$(grep -rlE 'loud\.NeedsLab|ADLAB_' --include='*_test.go' . | xargs -r -n1 dirname | sort -u | grep -v '/test/system$')
   # shellcheck disable=SC2086
   TMPDIR=$T/tmp SALLYPORT_LAB=required gotest lab 1200 \
-    $LAB/labexec.sh go test -race -json -p 1 -timeout 19m ./test/system $packages
+    $LAB/labexec.sh go test -race -json -p 1 -parallel 4 -timeout 19m ./test/system $packages
   check "the lab goes down" 60 $LAB/down.sh --purge
 }
 
@@ -226,21 +250,27 @@ leftovers() {
   record fail "nothing is left running"
 }
 
-[ -n "$quick" ] || prepare
-form
-tests
-if [ -n "$quick" ]; then
-  lab_reason="--quick"
-  system_tests
-  section "left out by --quick: the lab, cross builds, the demo, fuzzing"
-else
-  system_tests
-  [ -z "$lab_reason" ] || cannot "the Active Directory lab" "$lab_reason"
-  cross_builds
-  demo
-  fuzz
-fi
-leftovers
+# A function, so that bash has read the file to its end before anything runs: it may be edited meanwhile.
+main() {
+  [ -n "$quick" ] || prepare
+  form
+  tests
+  if [ -n "$quick" ]; then
+    lab_reason="--quick"
+    system_tests
+    section "left out by --quick: the lab, cross builds, the demo, fuzzing"
+  else
+    system_tests
+    [ -z "$lab_reason" ] || cannot "the Active Directory lab" "$lab_reason"
+    cross_builds
+    demo
+    fuzz
+  fi
+  leftovers
 
-section "what came of it, after $((SECONDS - started)) s"
-go run ./test/tally "$T"/json/*
+  section "what came of it, after $((SECONDS - started)) s"
+  go run ./test/tally "$T"/json/*
+}
+
+main
+exit

@@ -29,6 +29,8 @@ SECONDS=0
 umask 022
 mkdir -p "$S"/{log,pid,keytab,tls,samba/{etc,lock,run,state,cache,private},apache,squid,cgi,htdocs,deleg}
 chmod 755 "$S"
+# Apache and squid give up root: their account must get to the state directory.
+setpriv --reuid=www-data --regid=www-data --clear-groups test -x "$S" || die "the account www-data cannot get to $S (chmod o+x the directories above it)"
 . "$HERE/lib/namespace.sh"
 since "namespace ready"
 . "$HERE/lib/certificates.sh"
