@@ -25,7 +25,12 @@ func (s *stage) measureWays(ctx context.Context) (*report, error) {
 	if err := s.wait(ctx); err != nil {
 		return nil, err
 	}
+	done := 0
 	for round := range s.rounds {
+		if s.late(round) {
+			s.say("the machine is slow: no more rounds, to end within a minute")
+			break
+		}
 		s.say("round %d of %d", round+1, s.rounds)
 		// Every round begins with another way: none always follows the same one.
 		for i := range s.ways {
@@ -34,6 +39,7 @@ func (s *stage) measureWays(ctx context.Context) (*report, error) {
 				return nil, fmt.Errorf("%s: %w\n%s", w.name, err, s.logs(w))
 			}
 		}
+		done++
 	}
 	for _, w := range s.ways {
 		kB, err := w.peak()
@@ -42,7 +48,16 @@ func (s *stage) measureWays(ctx context.Context) (*report, error) {
 		}
 		got[w.name].add("peak_kb", float64(kB))
 	}
-	return newReport(s.options, got, wayRatios(got, s.rounds)), nil
+	return newReport(s.options, done, got, wayRatios(got, done)), nil
+}
+
+// late says whether another round, as long as those before it, would end after the budget. One round there always is.
+func (s *stage) late(rounds int) bool {
+	if s.budget == 0 || rounds == 0 {
+		return false
+	}
+	spent := time.Since(s.began)
+	return spent+spent/time.Duration(rounds) > s.budget
 }
 
 // wait gives somebody time to attach a profiler.

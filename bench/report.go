@@ -36,10 +36,10 @@ type ratio struct {
 	Reached bool    `json:"reached"`
 }
 
-func newReport(o *options, got map[string]samples, ratios []ratio) *report {
+func newReport(o *options, rounds int, got map[string]samples, ratios []ratio) *report {
 	r := &report{
 		Date: time.Now().UTC().Format(time.RFC3339), Cores: runtime.NumCPU(), Go: runtime.Version(),
-		TLS: o.tls, Auth: o.auth, Rounds: o.rounds,
+		TLS: o.tls, Auth: o.auth, Rounds: rounds,
 		Ways: make(map[string]map[string]float64), Ratios: ratios,
 	}
 	for _, name := range append(allWays[:], "sallyport_ntlm") {

@@ -55,6 +55,7 @@ type stage struct {
 	dir       string
 	files     authority
 	password  string
+	began     time.Time // when everything was up
 	upstream  ready
 	processes []*process // in the order of starting
 	ways      []*way
@@ -69,6 +70,7 @@ func newStage(ctx context.Context, o *options, progress io.Writer) (s *stage, er
 		s.close()
 		return nil, err
 	}
+	s.began = time.Now()
 	return s, nil
 }
 
