@@ -329,7 +329,7 @@ func (l *Link) SendControl(kind string, body any) error {
 		return l.lostLocked()
 	}
 	for {
-		n := min(len(raw), maxPayload)
+		n := min(len(raw), piece)
 		flags := byte(0)
 		if n < len(raw) {
 			flags = flagMore

@@ -3,12 +3,18 @@ package tunnel
 import (
 	"encoding/binary"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/gorilla/websocket"
 )
 
 const (
+	// budget is what the writer puts into one message: with the WebSocket's own header (at most 14 bytes, RFC 6455
+	// section 5.2) it is 64 kB, which is four whole TLS records.
+	budget = MaxMessage - 14
+	// piece is the largest payload of a frame that the writer makes.
+	piece = budget - headerSize
 	// quantum is how many body bytes one stream may put into a message before it is another's turn.
 	quantum = 16 << 10
 	// urgentData is the size up to which queued body bytes go before bulk.
@@ -93,7 +99,7 @@ type batchFrame struct {
 	spent   *chunk
 }
 
-func (b *batch) room() int { return MaxMessage - b.size }
+func (b *batch) room() int { return budget - b.size }
 
 func (b *batch) add(h frameHeader, payload []byte, spent *chunk) {
 	h.length = len(payload)
@@ -123,6 +129,8 @@ func (l *Link) writeLoop() {
 			return
 		case <-l.wake:
 		}
+		// Whoever is ready to run may have something to send too: one message for all of them costs one system call.
+		runtime.Gosched()
 		l.answerWebSocketPing()
 		for l.take(&b) {
 			if err := l.write(&b); err != nil {
@@ -218,8 +226,12 @@ func (l *Link) takeTurn(s *Stream, b *batch, now time.Time) {
 	if s.localDone {
 		return // it was reset while it waited
 	}
+	share := quantum
+	if l.bulk.len() == 0 {
+		share = budget // nobody else has much to send
+	}
 	before := b.size
-	s.take(b)
+	s.take(b, share)
 	if b.size != before {
 		s.progress = now
 	}
@@ -231,7 +243,7 @@ func (l *Link) takeTurn(s *Stream, b *batch, now time.Time) {
 
 // take moves what s may send now into b: heads, then body bytes within its credit and its share, then the end. l.mu is
 // held.
-func (s *Stream) take(b *batch) {
+func (s *Stream) take(b *batch, share int) {
 	for len(s.heads) > 0 {
 		h := s.heads[0]
 		if headerSize+len(h.payload) > b.room() {
@@ -245,14 +257,13 @@ func (s *Stream) take(b *batch) {
 			return
 		}
 	}
-	s.takeData(b)
+	s.takeData(b, share)
 	if s.out.size == 0 && s.endQueued && !s.localDone && headerSize <= b.room() {
 		s.takeEnd(b)
 	}
 }
 
-func (s *Stream) takeData(b *batch) {
-	share := quantum
+func (s *Stream) takeData(b *batch, share int) {
 	for s.out.size > 0 && s.credit > 0 && share > 0 && !s.localDone {
 		c := s.out.chunks[0]
 		n := int(min(int64(c.w-c.r), s.credit, int64(share), int64(b.room()-headerSize)))
@@ -310,7 +321,7 @@ func (s *Stream) takeEnd(b *batch) {
 // queueHead queues an encoded head, in several frames if it is large. l.mu is held.
 func (s *Stream) queueHead(typ frameType, head []byte, end bool) {
 	for {
-		n := min(len(head), maxPayload)
+		n := min(len(head), piece)
 		f := outHead{typ: typ, payload: head[:n]}
 		head = head[n:]
 		switch {

@@ -27,8 +27,26 @@ func Overrides() []string {
 // IsOverride reports whether a header field is one of Overrides, in any spelling: programs that make variables of names
 // (CGI, WSGI, PHP) read X_HTTP_METHOD as X-HTTP-Method.
 func IsOverride(name string) bool {
-	name = fold(name)
-	return slices.ContainsFunc(Overrides(), func(o string) bool { return fold(o) == name })
+	var folded [32]byte // no memory is taken: this is asked for every X- field of every request
+	if len(name) > len(folded) {
+		return false
+	}
+	for i := range len(name) {
+		c := name[i]
+		switch {
+		case 'A' <= c && c <= 'Z':
+			c += 'a' - 'A'
+		case c == '_' || c == '.' || c == ' ': // PHP makes "_" of all three
+			c = '-'
+		}
+		folded[i] = c
+	}
+	switch string(folded[:len(name)]) {
+	case "x-http-method-override", "x-http-method", "x-method-override", "x-method", "x-original-method", "x-forwarded-method",
+		"x-original-url", "x-original-uri", "x-rewrite-url", "x-override-url", "x-forwarded-uri":
+		return true
+	}
+	return false
 }
 
 // StripOverrides removes the fields of Overrides from h, in any spelling, but for those in allowed, which the API's
@@ -40,15 +58,4 @@ func StripOverrides(h http.Header, allowed []string) {
 			delete(h, name)
 		}
 	}
-}
-
-// fold makes one spelling of a field's name.
-func fold(name string) string {
-	return strings.Map(func(c rune) rune {
-		switch c {
-		case '_', '.', ' ': // PHP makes "_" of all three
-			return '-'
-		}
-		return c
-	}, strings.ToLower(name))
 }
