@@ -272,5 +272,4 @@ main() {
   go run ./test/tally "$T"/json/*
 }
 
-main
-exit
+main; exit
