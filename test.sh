@@ -160,6 +160,7 @@ gofumpt_clean() {
 form() {
   section "form"
   check "gofumpt" 300 bash -c "$(declare -f gofumpt_clean); gofumpt_clean"
+  check "go.mod is tidy" 120 go mod tidy -diff
   check "go vet, Linux" 600 go vet ./...
   check "go vet, Windows" 600 env GOOS=windows CGO_ENABLED=0 go vet ./...
   check "staticcheck is built" 600 go build -modfile=tools.mod -o "$T/bin/" honnef.co/go/tools/cmd/staticcheck

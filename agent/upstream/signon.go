@@ -84,6 +84,7 @@ type signing struct {
 	c     *conn
 	h     winauth.Handshake
 	token winauth.Token
+	ahead bool // token was sent before the upstream had asked
 	legs  int
 }
 
@@ -132,13 +133,29 @@ func (s *signing) first() error {
 	defer s.spent(time.Now())
 	s.begin()
 	var err error
-	if s.token, err = s.h.Ahead(s.x.ctx); err == nil && s.token.Value == "" {
+	if hasNegotiate(offers) { // an upstream that offers NTLM alone cannot read a Kerberos token
+		s.token, err = s.h.Ahead(s.x.ctx)
+		s.ahead = s.token.Value != ""
+	}
+	if err == nil && s.token.Value == "" {
 		s.token, err = s.h.Answer(s.x.ctx, offers)
 	}
 	if err != nil {
 		return s.failed(err)
 	}
 	return nil
+}
+
+// hasNegotiate says whether one of the challenges is for Negotiate.
+func hasNegotiate(challenges []string) bool {
+	for _, v := range challenges {
+		for _, ch := range splitChallenges(v) {
+			if scheme, _, _ := strings.Cut(ch, " "); strings.EqualFold(scheme, "Negotiate") {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // spent adds the time since began to what signing on has cost.
@@ -195,6 +212,11 @@ func (s *signing) refused(a *answer) error {
 	} else if !s.token.Opening {
 		x.t.learned.setAccepts(false)
 	}
+	if s.ahead && !hasNegotiate(challenges) {
+		x.t.learned.asked(challenges) // it has changed its mind since: begin with what it offers now
+		s.h = nil
+	}
+	s.ahead = false
 	goesOn := a.drain()
 	if s.h == nil {
 		s.begin()

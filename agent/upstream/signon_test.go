@@ -382,6 +382,73 @@ func TestTicketEnd(t *testing.T) {
 	}
 }
 
+// A bothHandshake has Kerberos for Negotiate and raw NTLM.
+type bothHandshake struct{ fakeHandshake }
+
+type bothCredential struct{ fakeCredential }
+
+func (c *bothCredential) Handshake(winauth.Target) winauth.Handshake {
+	return &bothHandshake{fakeHandshake{c: &c.fakeCredential}}
+}
+
+func (h *bothHandshake) Answer(_ context.Context, challenges []string) (winauth.Token, error) {
+	all := strings.Join(challenges, ",")
+	switch _, challenge, more := strings.Cut(all, "NTLM "); {
+	case h.step == 0 && strings.Contains(all, "Negotiate"):
+		h.step = 2
+		return winauth.Token{Value: "Negotiate whole:"}, nil
+	case h.step == 0:
+		h.step = 1
+		return winauth.Token{Value: "NTLM open", Opening: true}, nil
+	case h.step == 1 && more:
+		h.step = 2
+		return winauth.Token{Value: "NTLM final:" + challenge}, nil
+	}
+	return winauth.Token{}, &winauth.Error{Kind: winauth.Rejected, Err: errors.New("refused")}
+}
+
+func (h *bothHandshake) Finish([]string) error { return nil }
+
+// TestOnlyNTLM: a credential that has Kerberos signs on to an upstream that offers NTLM alone, at once or after it has
+// changed its mind, and each time on a connection of its own.
+func TestOnlyNTLM(t *testing.T) {
+	t.Parallel()
+	for _, changes := range []bool{false, true} {
+		var negotiate, calls atomic.Int64
+		u := rawUpstream(t, func(c net.Conn, _ *bufio.Reader, head string) {
+			offer := "NTLM"
+			if changes && calls.Load() == 0 {
+				offer = "Negotiate"
+			}
+			switch token := field(head, "Authorization"); {
+			case token == "NTLM final:abc", token == "Negotiate whole:" && offer == "Negotiate":
+				calls.Add(1)
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
+				c.Close()
+				return
+			case token == "NTLM open":
+				offer = "NTLM abc"
+			case strings.HasPrefix(token, "Negotiate"):
+				negotiate.Add(1)
+			}
+			_, _ = io.WriteString(c, "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: "+offer+"\r\nContent-Length: 0\r\n\r\n")
+		})
+		tr := newTransport(t, Config{URL: u, Auth: windowsAuth(&bothCredential{fakeCredential{name: "alice", kerberos: true}})})
+		for i := range 4 {
+			if got, _, err := ask(t, tr, "GET", ""); err != nil || got != "ok" {
+				t.Fatalf("changes %v, call %d: %q %v", changes, i, got, err)
+			}
+		}
+		want := int64(0)
+		if changes {
+			want = 1 // the token ahead that found out
+		}
+		if n := negotiate.Load(); n != want {
+			t.Errorf("changes %v: %d Negotiate tokens were sent for nothing, not %d", changes, n, want)
+		}
+	}
+}
+
 // TestLargeBody: a body that is not kept waits for the upstream's 100, goes out once, and never empty under a complete
 // token.
 func TestLargeBody(t *testing.T) {

@@ -172,7 +172,7 @@ func (h *handshake) start(scheme string) error {
 	h.isNTLM = bytes.Contains(out, []byte("NTLMSSP\x00"))
 	if h.isNTLM && (h.cred.options.Protocol == Kerberos || h.cred.options.Mutual) {
 		return &Error{
-			Kind: KDCUnreachable, Err: fmt.Errorf("Windows has only NTLM for %s, which is not allowed here", h.spn),
+			Kind: KDCUnreachable, Err: fmt.Errorf("there is only NTLM for %s on this machine, which is not allowed here", h.spn),
 			Mend: "check that the SPN exists (setspn -Q " + h.spn + ") and that a domain controller answers",
 		}
 	}
