@@ -32,6 +32,7 @@ type wanted struct {
 	name, header, query, outcome, body string
 	auth, hosts, origins               []string
 	timeout                            time.Duration
+	change                             bool
 }
 
 func (p *program) connectorPublish() *cobra.Command {
@@ -40,10 +41,13 @@ func (p *program) connectorPublish() *cobra.Command {
 		Use:   "publish GATEWAY/API --auth key|none",
 		Short: "Publish an API of a gateway under a URL of the relay",
 		Long: `Publishes an API as a connector. Who may call has to be said: --auth key demands an API key of the connector's (see
-'key add'), --auth none lets in anybody who knows the URL. What may be called is decided by the agent's allow-list.`,
+'key add'), --auth none lets in anybody who knows the URL. What may be called is decided by the agent's allow-list.
+
+With --change a connector that is published gets the settings given here, all of them, and keeps its URL and keys.`,
 		Example: `  sallyport-relay connector publish plant1/orders --auth key
   sallyport-relay connector publish plant1/orders --auth key --header X-Orders-Key --host orders.example.com
-  sallyport-relay connector publish plant1/catalog --auth none --cors-origin https://app.example.com --body-limit 1MB`,
+  sallyport-relay connector publish plant1/catalog --auth none --cors-origin https://app.example.com --body-limit 1MB
+  sallyport-relay connector publish plant1/orders --auth key --timeout 60s --change`,
 		Args:              exactly("GATEWAY/API"),
 		ValidArgsFunction: p.completeAPIs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -55,11 +59,15 @@ func (p *program) connectorPublish() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			published, err := client.Publish(cmd.Context(), c)
+			send, verb := client.Publish, "Published"
+			if w.change {
+				send, verb = client.Change, "Changed"
+			}
+			published, err := send(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			return p.print(published, func(w io.Writer) { printPublished(w, published) })
+			return p.print(published, func(w io.Writer) { printPublished(w, verb, published) })
 		},
 	}
 	f := cmd.Flags()
@@ -72,6 +80,7 @@ func (p *program) connectorPublish() *cobra.Command {
 	f.StringVar(&w.body, "body-limit", "", "the largest request body, such as 20MB; default: the relay's")
 	f.DurationVar(&w.timeout, "timeout", 0, "how `long` the relay waits for an answer; default: the relay's")
 	f.StringVar(&w.outcome, "outcome-unknown", "", "the answer to calls that may have been run: auto, 409 or 504 (default auto)")
+	f.BoolVar(&w.change, "change", false, "give a published connector these settings; its keys stay")
 	_ = cmd.RegisterFlagCompletionFunc("auth", cobra.FixedCompletions([]string{"key", "none"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -96,8 +105,8 @@ func (w wanted) connector(path string) (connector.Connector, error) {
 	}, nil
 }
 
-func printPublished(w io.Writer, c admin.Published) {
-	fmt.Fprintf(w, "Published %s/%s:\n\n  %s\n", c.Gateway, c.Name, c.URL)
+func printPublished(w io.Writer, verb string, c admin.Published) {
+	fmt.Fprintf(w, "%s %s/%s:\n\n  %s\n", verb, c.Gateway, c.Name, c.URL)
 	for _, u := range c.HostURLs {
 		fmt.Fprintf(w, "  %s\n", u)
 	}
@@ -105,7 +114,10 @@ func printPublished(w io.Writer, c admin.Published) {
 		fmt.Fprintf(w, "\nNot reachable yet: %s.\n", c.Unavailable)
 	}
 	header := ""
-	if c.Auth[0] == connector.AuthKey {
+	if c.Auth[0] == connector.AuthKey && verb == "Changed" {
+		fmt.Fprintf(w, "\nIts keys are as before.\n")
+		header = fmt.Sprintf(" -H '%s: KEY'", cmp.Or(c.KeyHeader, "X-API-Key"))
+	} else if c.Auth[0] == connector.AuthKey {
 		fmt.Fprintf(w, "\nMake a key for each caller:\n\n  sallyport-relay key add %s/%s --name NAME\n", c.Gateway, c.Name)
 		header = fmt.Sprintf(" -H '%s: KEY'", cmp.Or(c.KeyHeader, "X-API-Key"))
 	}

@@ -74,6 +74,7 @@ func (a *Admin) Handler() http.Handler {
 
 		"GET /v1/connectors":                               a.listConnectors,
 		"POST /v1/connectors":                              a.publish,
+		"PUT /v1/connectors/{gateway}/{name}":              a.change,
 		"DELETE /v1/connectors/{gateway}/{name}":           a.unpublish,
 		"GET /v1/connectors/{gateway}/{name}/keys":         a.listKeys,
 		"POST /v1/connectors/{gateway}/{name}/keys":        a.addKey,
@@ -274,6 +275,20 @@ func (a *Admin) publish(q *http.Request) (int, any, error) {
 	}
 	a.event(q, "connector published", "gateway", c.Gateway, "connector", c.Name, "auth", c.Auth)
 	return http.StatusCreated, a.published(c), nil
+}
+
+func (a *Admin) change(q *http.Request) (int, any, error) {
+	var body connector.Connector
+	if err := read(q, &body); err != nil {
+		return 0, nil, err
+	}
+	body.Gateway, body.Name = q.PathValue("gateway"), q.PathValue("name")
+	c, err := a.c.Connectors.Change(q.Context(), body)
+	if err != nil {
+		return 0, nil, err
+	}
+	a.event(q, "connector changed", "gateway", c.Gateway, "connector", c.Name, "auth", c.Auth)
+	return http.StatusOK, a.published(c), nil
 }
 
 func (a *Admin) unpublish(q *http.Request) (int, any, error) {

@@ -79,6 +79,11 @@ func (c *Client) Connectors(ctx context.Context) ([]Published, error) {
 	return l.Items, err
 }
 
+// Change gives a connector other settings; its keys stay.
+func (c *Client) Change(ctx context.Context, what connector.Connector) (Published, error) {
+	return call[Published](ctx, c, http.MethodPut, what, "connectors", what.Gateway, what.Name)
+}
+
 // Publish makes a connector.
 func (c *Client) Publish(ctx context.Context, what connector.Connector) (Published, error) {
 	return call[Published](ctx, c, http.MethodPost, what, "connectors")

@@ -170,22 +170,55 @@ func (d *Directory) List() []Connector {
 
 // Publish makes a connector, or fails with ErrExists or a *Invalid. It returns what was published, defaults filled in.
 func (d *Directory) Publish(ctx context.Context, c Connector) (Connector, error) {
+	c, err := d.check(c)
+	if err != nil {
+		return c, err
+	}
+	c.ID, c.Created = newID(), time.Now().UTC()
+	err = d.entries.Create(ctx, c.path(), entry{Connector: c})
+	if errors.Is(err, store.ErrExists) {
+		return c, fmt.Errorf("connector %s: %w; to change its settings and keep its keys, add --change", c.path(), ErrExists)
+	}
+	if err != nil {
+		return c, fmt.Errorf("publish connector %s: %w", c.path(), err)
+	}
+	return c, nil
+}
+
+// check fills defaults in, and finds what is wrong with the settings alone and beside the other connectors.
+func (d *Directory) check(c Connector) (Connector, error) {
 	c, err := c.normal()
 	if err != nil {
 		return c, err
 	}
 	for _, h := range c.Hosts {
-		if other := d.ByHost(h); other != nil {
+		if other := d.ByHost(h); other != nil && other.path() != c.path() {
 			return c, &Invalid{Problems: []string{fmt.Sprintf("host %s belongs to the connector %s", h, other.path())}}
 		}
 	}
-	c.ID, c.Created = newID(), time.Now().UTC()
-	err = d.entries.Create(ctx, c.path(), entry{Connector: c})
-	if errors.Is(err, store.ErrExists) {
-		return c, fmt.Errorf("connector %s: %w; to change it, unpublish it first", c.path(), ErrExists)
+	return c, nil
+}
+
+// Change gives a connector other settings, all of those in c. It stays the same connector: keys, ID and date remain, and
+// calls under way go on. It fails with ErrUnknownConnector or a *Invalid.
+func (d *Directory) Change(ctx context.Context, c Connector) (Connector, error) {
+	c, err := d.check(c)
+	if err != nil {
+		return c, err
+	}
+	err = d.entries.Update(ctx, c.path(), func(e entry) (entry, error) {
+		c.ID, c.Created = e.ID, e.Created
+		if len(e.Keys) > 0 && !slices.Contains(c.Auth, AuthKey) {
+			return e, &Invalid{Problems: []string{fmt.Sprintf("auth: the connector has %d keys; revoke them first, or keep --auth key", len(e.Keys))}}
+		}
+		e.Connector = c
+		return e, nil
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return c, unknownConnector(c.Gateway, c.Name)
 	}
 	if err != nil {
-		return c, fmt.Errorf("publish connector %s: %w", c.path(), err)
+		return c, fmt.Errorf("change connector %s: %w", c.path(), err)
 	}
 	return c, nil
 }

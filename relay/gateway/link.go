@@ -56,7 +56,7 @@ func parseOffer(body []byte) (*Offer, error) {
 			return nil, fmt.Errorf("read the agent's offer: %w", err)
 		}
 	}
-	o.Policy = label(o.Policy)
+	o.Policy = labelUpTo(o.Policy, 128) // "sha256:" and 64 digits
 	return &o, nil
 }
 

@@ -128,14 +128,17 @@ func withoutOldestRevoked(agents []Agent) []Agent {
 }
 
 // label makes a name from the other side fit to be shown and logged: printable, and at most 64 bytes.
-func label(name string) string {
+func label(name string) string { return labelUpTo(name, 64) }
+
+// labelUpTo bounds foreign text, in bytes.
+func labelUpTo(name string, most int) string {
 	name = strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {
 			return -1
 		}
 		return r
 	}, name)
-	return name[:min(len(name), 64)]
+	return name[:min(len(name), most)]
 }
 
 // A NameError says that a name cannot be a gateway's, an API's or a connector's.

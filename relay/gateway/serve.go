@@ -156,7 +156,11 @@ func (r *Registry) serve(ctx context.Context, l *Link) {
 	}
 	log.Info("link up", "generation", l.claim.Generation, "version", label(l.claim.Version))
 	err = l.Run(ctx)
-	log.Info("link down", "after", time.Since(l.Since).Round(time.Second).String(), "error", err)
+	cause := "closed by this relay"
+	if err != nil {
+		cause = err.Error()
+	}
+	log.Info("link down", "after", time.Since(l.Since).Round(time.Second).String(), "cause", cause)
 }
 
 // retire lets the streams of a replaced link end. The new link takes all new ones.
