@@ -105,7 +105,7 @@ type AccessLog struct {
 	// To is where lines are written: stdout, stderr, off, or a file. A file that was moved away (logrotate) is made anew
 	// within a second. Default: stdout.
 	To string `yaml:"to"`
-	// Store says whether the events are also kept in the data folder, for the commands: on or off. Default: on.
+	// Store says whether the events are also kept in the data folder: on or off. No command reads them yet. Default: off.
 	Store string `yaml:"store" enum:"on,off"`
 	// Keep is how long the data folder keeps them. Default: 30d.
 	Keep time.Duration `yaml:"keep"`

@@ -238,7 +238,7 @@ func badTarget(q *http.Request) *connector.Problem {
 
 // record keeps a call's event where the configuration wants it.
 func (r *Relay) record(e *connector.Event) {
-	keep := r.config.AccessLog.Store != "off"
+	keep := r.config.AccessLog.Store == "on"
 	if r.access == nil && !keep {
 		return
 	}

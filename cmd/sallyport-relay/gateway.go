@@ -68,7 +68,7 @@ func printJoin(w io.Writer, j admin.Join) {
 
 On the machine inside, run this and paste the join string when it asks:
 
-  sallyport-agent join
+  sallyport-agent join          (with --config and --state for places other than /etc and /var/lib)
 
 The join string is a secret until it is used, and is not shown again.
 `, j.Gateway, j.Expires.Local().Format("2006-01-02 15:04 MST"), j.JoinString)

@@ -286,7 +286,7 @@ func (c *call) bodyLimitOrDefault() int64 {
 // that may have been run and must not run twice is answered with a status that it does not repeat.
 func (c *call) forPlatform(p *Problem) *Problem {
 	if c.platform && (p.Code == "timeout" || p.Code == "upstream-timeout") {
-		p.Detail = fmt.Sprintf("The API did not answer within %s. Power Platform waits for 120 s at most. ", c.hold()) +
+		p.Detail = "The API did not answer in time. Power Platform waits for 120 s at most. " +
 			"For longer work let the API answer 202 with a Location header, which the platform polls."
 	}
 	if p.Executed != tunnel.ExecutedUnknown || idempotent(c.r.Method) || !c.hides(p.Status) {

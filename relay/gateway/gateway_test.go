@@ -228,6 +228,7 @@ func TestClones(t *testing.T) {
 	g := newRig(t)
 	a := g.joined("plant1")
 	first := g.mustLink("plant1", a, at{"process-1", 0, 1}, "orders")
+	eventually(t, "the first link to be up", func() bool { return len(g.r.Status()[0].Agents[0].Links) == 1 })
 	_, err := g.link("plant1", a, at{"process-2", 0, 1})
 	wantRefusal(t, err, "clone")
 	if ended(first)() {

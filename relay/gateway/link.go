@@ -22,9 +22,10 @@ type Link struct {
 	Gateway, Agent string
 	Since          time.Time
 
-	claim tunnel.Claim
-	peer  string
-	offer atomic.Pointer[Offer] // nil before the agent has made one
+	claim  tunnel.Claim
+	silent []*Link // links of another process that this one may replace: they gave no sign of life
+	peer   string
+	offer  atomic.Pointer[Offer] // nil before the agent has made one
 }
 
 // An Offer is the body of the control message "offer": the APIs that an agent offers. A newer one replaces it.
@@ -146,10 +147,11 @@ func (r *Registry) attach(l *Link) (replaced []*Link, err error) {
 				return nil, errors.New("a newer link of this slot is up")
 			}
 			replaced = append(replaced, other)
-		case other.claim.Instance != l.claim.Instance && other.Since.After(l.Since):
+		case other.claim.Instance == l.claim.Instance:
+		case slices.Contains(l.silent, other) || other.Draining() != "":
+			replaced = append(replaced, other)
+		default: // it has linked since the handshake began; whoever was first stays, and the agent finds out when it retries
 			return nil, errors.New("another process with this agent's key has linked")
-		case other.claim.Instance != l.claim.Instance:
-			replaced = append(replaced, other) // it has not answered: occupied looked
 		}
 	}
 	next := slices.DeleteFunc(slices.Clone(s.all()), func(o *Link) bool { return slices.Contains(replaced, o) })

@@ -73,7 +73,11 @@ func (r *Registry) greet(w http.ResponseWriter, q *http.Request, peer string) *L
 		return nil // Upgrade has answered
 	}
 	id := tunnel.RelayIdentity{Key: r.key, Node: r.c.Node, Nodes: 1, Version: r.c.Version}
-	claim, welcome, err := tunnel.Greet(q.Context(), ws, id, r.verify)
+	var silent []*Link // links of another process with the agent's key, which did not answer
+	claim, welcome, err := tunnel.Greet(q.Context(), ws, id, func(ctx context.Context, c tunnel.Claim) (w tunnel.Welcome, err error) {
+		w, silent, err = r.verify(ctx, c)
+		return w, err
+	})
 	if err != nil {
 		r.c.Log.Warn("link refused", "peer", peer, "error", err)
 		return nil
@@ -85,7 +89,7 @@ func (r *Registry) greet(w http.ResponseWriter, q *http.Request, peer string) *L
 		_ = ws.Close()
 		return nil
 	}
-	l := &Link{Gateway: claim.Gateway, Agent: claim.Agent, Since: time.Now(), claim: claim, peer: peer}
+	l := &Link{Gateway: claim.Gateway, Agent: claim.Agent, Since: time.Now(), claim: claim, peer: peer, silent: silent}
 	o := r.c.Link
 	o.Log = r.c.Log.With("gateway", l.Gateway, "agent", l.Agent, "slot", claim.Slot)
 	o.Serve, o.GoAway = nil, nil
@@ -94,33 +98,44 @@ func (r *Registry) greet(w http.ResponseWriter, q *http.Request, peer string) *L
 	return l
 }
 
-// verify decides about a claim whose keys are proved.
-func (r *Registry) verify(ctx context.Context, c tunnel.Claim) (tunnel.Welcome, error) {
+// verify decides about a claim whose keys are proved. silent are the links that the new one may replace although they are
+// another process's: they were asked for a sign of life and gave none.
+func (r *Registry) verify(ctx context.Context, c tunnel.Claim) (w tunnel.Welcome, silent []*Link, err error) {
 	if c.Kind == tunnel.KindJoin {
-		return r.join(ctx, c)
+		w, err = r.join(ctx, c)
+		return w, nil, err
 	}
-	record, ok := r.records.Get(c.Gateway)
-	if !ok {
-		return tunnel.Welcome{}, refuse("unknown-gateway", "the relay knows no gateway of this name")
+	if err := r.member(c); err != nil {
+		return w, nil, err
 	}
-	a := record.agent(c.Agent)
-	switch {
-	case a == nil || c.Agent != AgentID(c.Key):
-		return tunnel.Welcome{}, refuse("unknown-agent", "the agent is not a member of this gateway; join it again")
-	case a.Revoked():
-		return tunnel.Welcome{}, refuse("revoked", "an admin has revoked this agent")
-	case c.Slot < 0 || c.Slot >= maxSlots || c.Instance == "" || len(c.Instance) > 64:
-		return tunnel.Welcome{}, refuse("bad-claim", "the link's slot or instance is out of bounds")
-	}
-	if rivals := r.rivals(c); len(rivals) > 0 && r.occupied(ctx, rivals) {
+	rivals := r.rivals(c)
+	if len(rivals) > 0 && r.occupied(ctx, rivals) {
 		r.c.Log.Error("a second process uses an agent's key", "gateway", c.Gateway, "agent", c.Agent, "name", label(c.Name))
-		return tunnel.Welcome{}, &tunnel.Refusal{
+		return w, nil, &tunnel.Refusal{
 			Code:       "clone",
 			Reason:     "another process with this agent's key is connected: was the machine or its key copied? Let each machine join by itself",
 			RetryAfter: time.Minute,
 		}
 	}
-	return tunnel.Welcome{Agent: c.Agent}, nil
+	return tunnel.Welcome{Agent: c.Agent}, rivals, nil
+}
+
+// member says why the claim is not one of a member of the gateway.
+func (r *Registry) member(c tunnel.Claim) error {
+	record, ok := r.records.Get(c.Gateway)
+	if !ok {
+		return refuse("unknown-gateway", "the relay knows no gateway of this name")
+	}
+	a := record.agent(c.Agent)
+	switch {
+	case a == nil || c.Agent != AgentID(c.Key):
+		return refuse("unknown-agent", "the agent is not a member of this gateway; join it again")
+	case a.Revoked():
+		return refuse("revoked", "an admin has revoked this agent")
+	case c.Slot < 0 || c.Slot >= maxSlots || c.Instance == "" || len(c.Instance) > 64:
+		return refuse("bad-claim", "the link's slot or instance is out of bounds")
+	}
+	return nil
 }
 
 // join redeems a one-time code.
