@@ -8,6 +8,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"math"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -71,13 +72,13 @@ func ctx(n uint8) cbasn1.Tag { return cbasn1.Tag(n).ContextSpecific().Constructe
 
 func (m Mech) oid() (asn1.ObjectIdentifier, error) {
 	var out asn1.ObjectIdentifier
-	n, digits := 0, 0
+	n, digits := int64(0), 0
 	for _, c := range string(m) + "." {
 		switch {
-		case c >= '0' && c <= '9' && digits < 9:
-			n, digits = n*10+int(c-'0'), digits+1
-		case c == '.' && digits > 0:
-			out, n, digits = append(out, n), 0, 0
+		case c >= '0' && c <= '9' && digits < 10:
+			n, digits = n*10+int64(c-'0'), digits+1
+		case c == '.' && digits > 0 && n <= math.MaxInt32: // what encoding/asn1 and cryptobyte read
+			out, n, digits = append(out, int(n)), 0, 0
 		default:
 			return nil, fmt.Errorf("spnego: %q is no object identifier", string(m))
 		}
