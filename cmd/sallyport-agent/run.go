@@ -95,11 +95,20 @@ func (p *program) versionCommand() *cobra.Command {
 	return c
 }
 
-// version is what the Go toolchain recorded: the module's version, or the commit.
+// version is what the linker was told, or else the commit that the Go toolchain recorded.
 func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
-		return "unknown"
+	if linked != "" {
+		return linked
 	}
-	return info.Main.Version
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				return "devel-" + s.Value[:min(len(s.Value), 12)]
+			}
+		}
+	}
+	return "devel"
 }
+
+// linked is set by the linker (-X main.linked=...); a build without it names the revision, as the relay's does.
+var linked string

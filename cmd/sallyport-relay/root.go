@@ -20,12 +20,12 @@ import (
 // socketVariable names the relay's admin socket where no flag does.
 const socketVariable = "SALLYPORT_RELAY_SOCKET"
 
-// version is set by the linker (-X main.version=...); a build without it names the revision.
-var version string
+// linked is set by the linker (-X main.linked=...); a build without it names the revision.
+var linked string
 
 func programVersion() string {
-	if version != "" {
-		return version
+	if linked != "" {
+		return linked
 	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
