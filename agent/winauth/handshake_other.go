@@ -164,7 +164,7 @@ func (h *handshake) Answer(ctx context.Context, values []string) (Token, error) 
 	case sentKerberos:
 		return h.afterKerberos(ctx, list)
 	case sentType1:
-		return h.afterType1(list)
+		return h.afterType1(ctx, list)
 	default:
 		h.cred.refused.result(h.spn, false, h.cred.options.Clock())
 		return h.fail(h.rejected("NTLM"))
@@ -298,7 +298,7 @@ func (h *handshake) switchToNTLM() (Token, error) {
 }
 
 // afterType1 answers NTLM's challenge.
-func (h *handshake) afterType1(list []challenge) (Token, error) {
+func (h *handshake) afterType1(ctx context.Context, list []challenge) (Token, error) {
 	c, ok := find(list, h.scheme)
 	switch {
 	case ok && c.token == nil && !c.bad && h.scheme == "negotiate" && !h.raw && !h.fellBack:
@@ -328,6 +328,9 @@ func (h *handshake) afterType1(list []challenge) (Token, error) {
 		msg = r.Token
 	} else if h.scheme == "negotiate" {
 		h.raw = true // a server that reads SPNEGO but answers without it gets no SPNEGO either
+	}
+	if err := h.cred.refused.await(ctx, h.cred.id, h.spn, h.cred.options.Clock); err != nil {
+		return h.fail(err)
 	}
 	answer, err := h.ntlm.Authenticate(msg)
 	if err != nil {

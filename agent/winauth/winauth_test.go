@@ -2,11 +2,15 @@ package winauth
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -195,6 +199,58 @@ func TestHolds(t *testing.T) {
 	if len(h.table) > maxHolds {
 		t.Errorf("%d holds", len(h.table))
 	}
+}
+
+// A password that a service has not accepted yet is shown by one sign-on at a time: with a wrong one, many requests at
+// once must not lock the account.
+func TestOneWrongPasswordAtATime(t *testing.T) {
+	t.Parallel()
+	for _, right := range []bool{false, true} {
+		var h holds
+		var shown, now, most atomic.Int64
+		var wg sync.WaitGroup
+		for range 32 {
+			wg.Go(func() {
+				if h.await(t.Context(), "who", "spn", time.Now) != nil {
+					return
+				}
+				shown.Add(1)
+				most.Store(max(most.Load(), now.Add(1)))
+				time.Sleep(20 * time.Millisecond)
+				now.Add(-1)
+				h.result("spn", right, time.Now())
+			})
+		}
+		wg.Wait()
+		if n := shown.Load(); right && n != 32 || !right && n != 1 {
+			t.Errorf("right %v: shown %d times", right, n)
+		}
+		if right && most.Load() < 2 {
+			t.Error("a password that is accepted is still shown one after the other")
+		}
+	}
+}
+
+// A sign-on that nobody reports the end of holds the others up for a while only.
+func TestLostTurn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var h holds
+		for range 3 {
+			start := time.Now()
+			if err := h.await(t.Context(), "who", "spn", time.Now); err != nil {
+				t.Fatal(err)
+			}
+			if waited := time.Since(start); waited > turnTime {
+				t.Errorf("waited %s", waited)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := h.await(ctx, "who", "spn", time.Now); err == nil {
+			t.Error("a caller that has gone got a turn")
+		}
+	})
 }
 
 func TestErrorText(t *testing.T) {
