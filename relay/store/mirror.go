@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,8 +16,10 @@ import (
 const (
 	// rewatchPause is how long a broken watch waits before it is made again.
 	rewatchPause = time.Second
-	// updateTries bounds how often Update starts over because somebody else was faster.
+	// updateTries bounds how often Update starts over because somebody else was faster; each time it waits up to updatePause
+	// longer, by chance, so that two who change the same record do not keep step.
 	updateTries = 20
+	updatePause = 5 * time.Millisecond
 )
 
 // A Mirror is the in-memory copy of a bucket whose values are JSON records of type T. Reading is lock-free. A change
@@ -194,7 +197,10 @@ func (m *Mirror[T]) Create(ctx context.Context, key string, record T) error {
 func (m *Mirror[T]) Update(ctx context.Context, key string, change func(T) (T, error)) error {
 	m.changing.Lock()
 	defer m.changing.Unlock()
-	for range updateTries {
+	for try := range updateTries {
+		if err := stepAside(ctx, try); err != nil {
+			return err
+		}
 		entry, err := m.bucket.Get(ctx, key)
 		if err != nil {
 			return err
@@ -227,7 +233,10 @@ func (m *Mirror[T]) Update(ctx context.Context, key string, change func(T) (T, e
 func (m *Mirror[T]) Delete(ctx context.Context, key string) error {
 	m.changing.Lock()
 	defer m.changing.Unlock()
-	for range updateTries {
+	for try := range updateTries {
+		if err := stepAside(ctx, try); err != nil {
+			return err
+		}
 		entry, err := m.bucket.Get(ctx, key)
 		if err != nil {
 			return err
@@ -243,4 +252,19 @@ func (m *Mirror[T]) Delete(ctx context.Context, key string) error {
 		return nil
 	}
 	return fmt.Errorf("delete the record %q: %w", key, ErrConflict)
+}
+
+// stepAside waits before another try; the first comes at once.
+func stepAside(ctx context.Context, try int) error {
+	if try == 0 {
+		return nil
+	}
+	timer := time.NewTimer(rand.N(time.Duration(try) * updatePause))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
