@@ -11,6 +11,7 @@ func FuzzOffer(f *testing.F) {
 	f.Add([]byte(`{"apis":[{"name":"orders"},{"name":"stock","new":1}],"policy":"sha256:abc"}`))
 	f.Add([]byte(`{"apis":[{"name":"No Name"}]}`))
 	f.Add([]byte(`{"apis":null,"policy":"\u0000\u202e"}`))
+	f.Add([]byte(`{"apis":[],"policy":"sha256:` + strings.Repeat("0", 200) + `"}`))
 	f.Add([]byte(`[]`))
 	f.Add([]byte(`{"apis":[` + strings.Repeat(`{"name":"a"},`, 2000) + `{"name":"a"}]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -18,7 +19,7 @@ func FuzzOffer(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if len(o.APIs) > maxAPIs || len(o.Policy) > 64 {
+		if len(o.APIs) > maxAPIs || len(o.Policy) > 128 {
 			t.Fatalf("%d APIs, policy of %d bytes", len(o.APIs), len(o.Policy))
 		}
 		for _, api := range o.APIs {
@@ -34,4 +35,14 @@ func FuzzOffer(f *testing.F) {
 			t.Fatalf("what was taken is refused: %v", err)
 		}
 	})
+}
+
+// TestPolicyHashIsKeptWhole: people compare agents by it, and a hash that is cut is another one.
+func TestPolicyHashIsKeptWhole(t *testing.T) {
+	t.Parallel()
+	hash := "sha256:" + strings.Repeat("0123456789abcdef", 4)
+	o, err := parseOffer([]byte(`{"apis":[],"policy":"` + hash + `"}`))
+	if err != nil || o.Policy != hash {
+		t.Errorf("%+v, %v; want the policy %s", o, err, hash)
+	}
 }
