@@ -335,6 +335,25 @@ func TestDrainTellsAgents(t *testing.T) {
 	}
 }
 
+// TestLinkDownSaysWhy, whichever side has ended it.
+func TestLinkDownSaysWhy(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	a, b := g.joined("plant1"), g.joined("plant1")
+	here, there := g.mustLink("plant1", a, at{instance: "a"}), g.mustLink("plant1", b, at{instance: "b"})
+	eventually(t, "both links to be up", func() bool { return len(g.lines("link up")) == 2 })
+	there.Close("the agent stops")
+	if err := g.r.RevokeAgent(t.Context(), a.id); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the links to end", func() bool { return ended(here)() && len(g.lines("link down")) == 2 })
+	for _, line := range g.lines("link down") {
+		if !strings.Contains(line, " cause=") || strings.Contains(line, "nil") {
+			t.Error("no cause in:", line)
+		}
+	}
+}
+
 func TestCheckName(t *testing.T) {
 	t.Parallel()
 	for _, good := range []string{"a", "plant1", "a-b", "0", strings.Repeat("x", 63)} {

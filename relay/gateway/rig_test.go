@@ -25,13 +25,37 @@ type rig struct {
 	url   string // ws://
 	dir   string
 	close func() // ends registry and store as a relay does; once
+
+	mu     sync.Mutex
+	logged strings.Builder // guarded by mu
+}
+
+// Write takes a line of the registry's log.
+func (g *rig) Write(line []byte) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.logged.Write(line)
+	return g.t.Output().Write(line)
+}
+
+// lines are those of the log that hold the text.
+func (g *rig) lines(text string) (found []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for line := range strings.Lines(g.logged.String()) {
+		if strings.Contains(line, text) {
+			found = append(found, line)
+		}
+	}
+	return found
 }
 
 func newRig(t *testing.T) *rig { return openRig(t, t.TempDir()) }
 
 func openRig(t *testing.T, dir string) *rig {
 	t.Helper()
-	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	g := &rig{t: t, dir: dir}
+	log := slog.New(slog.NewTextHandler(g, nil))
 	st, err := store.Open(t.Context(), store.Config{Dir: dir + "/store", Log: log})
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +74,7 @@ func openRig(t *testing.T, dir string) *rig {
 		}
 	})
 	srv := httptest.NewServer(http.HandlerFunc(r.ServeLink))
-	g := &rig{t: t, r: r, dir: dir, url: "ws" + strings.TrimPrefix(srv.URL, "http") + tunnel.Path}
+	g.r, g.url = r, "ws"+strings.TrimPrefix(srv.URL, "http")+tunnel.Path
 	g.close = sync.OnceFunc(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
