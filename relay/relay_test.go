@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"sallyport/relay/connector"
+	"sallyport/relay/store"
 )
 
 // running starts a relay that publishes plant1/orders, also as orders.example.com, and stops it when the test ends.
@@ -285,6 +286,34 @@ func TestTooManyConnectionsAreClosedAtOnce(t *testing.T) {
 		_, err := http.ReadResponse(br, nil)
 		return err == nil
 	})
+}
+
+// TestEventsAreKeptOnlyIfWanted: no command reads them, so the data folder holds none unless somebody asked for it.
+func TestEventsAreKeptOnlyIfWanted(t *testing.T) {
+	t.Parallel()
+	for setting, want := range map[string]int{"": 0, "off": 0, "on": 1} {
+		data := t.TempDir()
+		r, stop := running(t, Config{Data: data, AccessLog: AccessLog{Store: setting}})
+		conn, br := dial(t, r)
+		_, _ = io.WriteString(conn, "GET /plant1/orders/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+		if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != 503 {
+			t.Fatal(resp, err)
+		}
+		if err := stop(); err != nil { // it writes what is queued
+			t.Fatal(err)
+		}
+		st, err := store.Open(t.Context(), store.Config{Dir: filepath.Join(data, "store"), Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		events, err := st.Events(t.Context(), 10)
+		if err != nil || len(events) != want {
+			t.Errorf("store %q: %d events, %v; want %d", setting, len(events), err, want)
+		}
+		if err := st.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func TestNewLeavesNothingOpenWhenItFails(t *testing.T) {
