@@ -81,7 +81,7 @@ func TestRoutes(t *testing.T) {
 		{"GET /_/readyz?x", "x", 200, "ready"},
 		{"HEAD /_/readyz", "x", 200, ""},
 		{"POST /_/healthz", "x", 404, "not-found"},
-		{"GET /_/link", "x", 400, ""},
+		{"GET /_/link", "x", 426, "agents link"},
 		{"GET /_/other", "x", 404, "not-found"},
 		{"GET /_/../plant1/orders", "x", 404, "not-found"},
 		{"GET /plant1/orders", "x", 503, "no-agent"},

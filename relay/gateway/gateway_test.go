@@ -298,10 +298,19 @@ func TestBrowsersAndStrangersAreRefused(t *testing.T) {
 			t.Errorf("%s: %v, %v; want %d", name, err, resp, c.status)
 		}
 	}
-	rec := httptest.NewRecorder()
-	g.r.ServeLink(rec, httptest.NewRequest(http.MethodGet, tunnel.Path, nil))
-	if rec.Code != http.StatusBadRequest {
-		t.Errorf("a plain GET is answered %d", rec.Code)
+}
+
+// TestPlainGetIsToldWhatThisIs, with the field that RFC 9110 section 15.5.22 demands of a 426.
+func TestPlainGetIsToldWhatThisIs(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	for major, upgrade := range map[int]string{1: "websocket", 2: ""} {
+		rec, q := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, tunnel.Path, nil)
+		q.ProtoMajor = major
+		g.r.ServeLink(rec, q)
+		if rec.Code != http.StatusUpgradeRequired || rec.Header().Get("Upgrade") != upgrade || !strings.Contains(rec.Body.String(), "agents link") {
+			t.Errorf("HTTP/%d: %d %v %s", major, rec.Code, rec.Header(), rec.Body)
+		}
 	}
 }
 

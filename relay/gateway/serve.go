@@ -24,7 +24,11 @@ func (r *Registry) ServeLink(w http.ResponseWriter, q *http.Request) {
 		http.Error(w, "links are for agents, not for browsers", http.StatusForbidden)
 		return
 	}
-	if websocket.IsWebSocketUpgrade(q) && !slices.Contains(websocket.Subprotocols(q), tunnel.Subprotocol) {
+	if !websocket.IsWebSocketUpgrade(q) {
+		askForUpgrade(w, q)
+		return
+	}
+	if !slices.Contains(websocket.Subprotocols(q), tunnel.Subprotocol) {
 		http.Error(w, "this relay speaks "+tunnel.Subprotocol, http.StatusBadRequest)
 		return
 	}
@@ -44,6 +48,18 @@ func (r *Registry) ServeLink(w http.ResponseWriter, q *http.Request) {
 	if l != nil {
 		r.serve(context.WithoutCancel(q.Context()), l)
 	}
+}
+
+// askForUpgrade answers whoever came without an upgrade: a curious person, a monitor, or an agent whose upgrade was lost on
+// the way.
+func askForUpgrade(w http.ResponseWriter, q *http.Request) {
+	if q.ProtoMajor == 1 { // HTTP/2 has no such field (RFC 9113 section 8.2.2)
+		w.Header().Set("Upgrade", "websocket")
+		w.Header().Set("Connection", "Upgrade")
+	}
+	http.Error(w, "This is where Sallyport's agents link, over a WebSocket ("+tunnel.Subprotocol+"). There is nothing here for "+
+		"browsers and callers.\nIf an agent gets this answer, a proxy or balancer on its way has removed the upgrade.",
+		http.StatusUpgradeRequired)
 }
 
 // enter counts a request that may become a link; Drain waits for it.
