@@ -47,6 +47,18 @@ func printAgents(w io.Writer, agents []gateway.AgentStatus) {
 		rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%s", a.ID, a.Gateway, cmp.Or(a.Name, "-"), agentState(a), day(a.Joined)))
 	}
 	table(w, "AGENT\tGATEWAY\tMACHINE\tSTATE\tJOINED", rows)
+	printClones(w, agents)
+}
+
+// printClones warns of agents whose key was shown by a second process.
+func printClones(w io.Writer, agents []gateway.AgentStatus) {
+	for _, a := range agents {
+		if a.Clone != nil {
+			fmt.Fprintf(w, "\nWARNING: clone seen at %s from %s: a second process showed the key of agent %s (%s) and was refused.\n"+
+				"Was the machine or its key copied? Let each machine join by itself, or revoke the agent.\n",
+				day(a.Clone.Seen), a.Clone.Peer, a.ID, cmp.Or(a.Name, a.Gateway))
+		}
+	}
 }
 
 // agentState puts an agent's links into few words.

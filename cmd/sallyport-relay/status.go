@@ -40,6 +40,9 @@ func printStatus(w io.Writer, s admin.Status) {
 	}
 	fmt.Fprintln(w)
 	printGateways(w, s.Gateways)
+	for _, g := range s.Gateways {
+		printClones(w, g.Agents)
+	}
 }
 
 // completeTimeout keeps the shell from hanging when the relay does.

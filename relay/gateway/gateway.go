@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -79,7 +80,7 @@ type Registry struct {
 	// sites is replaced, never changed, so that Pick takes no lock.
 	sites atomic.Pointer[map[string]*site]
 
-	mu       sync.Mutex     // guards draining and the links of every site
+	mu       sync.Mutex     // guards draining, and the links and clones of every site
 	draining bool           // no new links
 	serving  sync.WaitGroup // links being served and closed
 }
@@ -88,6 +89,7 @@ type Registry struct {
 type site struct {
 	record atomic.Pointer[Record]
 	links  atomic.Pointer[[]*Link] // replaced, never changed; under Registry.mu
+	clones map[string]Clone        // by agent; members only; under Registry.mu
 }
 
 func (s *site) all() []*Link { return *s.links.Load() }
@@ -142,11 +144,12 @@ func (r *Registry) reconcile(records map[string]Record) {
 	for name, record := range records {
 		s := old[name]
 		if s == nil {
-			s = &site{}
+			s = &site{clones: map[string]Clone{}}
 			s.links.Store(&[]*Link{})
 		}
 		s.record.Store(&record)
 		next[name] = s
+		maps.DeleteFunc(s.clones, func(id string, _ Clone) bool { return record.agent(id) == nil })
 		for _, l := range s.all() {
 			if a := record.agent(l.Agent); a == nil {
 				r.expel(l, "the agent was removed")

@@ -234,6 +234,12 @@ func TestClones(t *testing.T) {
 	if ended(first)() {
 		t.Error("the first process lost its link to its clone")
 	}
+	if c := g.r.Status()[0].Agents[0].Clone; c == nil || c.Peer != "127.0.0.1" || time.Since(c.Seen) > time.Minute {
+		t.Errorf("the status shows the clone as %+v", c)
+	}
+	if len(g.lines("a second process")) != 1 {
+		t.Error("the log does not tell of the clone")
+	}
 	// A process that drains is about to end: its successor is no clone.
 	first.GoAway("the agent restarts")
 	eventually(t, "the relay to hear of the drain", func() bool {

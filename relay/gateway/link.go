@@ -122,6 +122,10 @@ func (r *Registry) Pick(gateway, api string, exclude ...*Link) (*Link, error) {
 	return best, nil
 }
 
+// errClone refuses a link whose handshake found no other process, but which came second all the same. The agent is told
+// in the form of a refusal when it tries again.
+var errClone = errors.New("another process with this agent's key has linked at the same time")
+
 // attach makes a link pickable. It fails if the agent or its gateway was removed since the handshake began, if another
 // process with the agent's key was faster, or if the relay drains. A link that it replaces is returned.
 func (r *Registry) attach(l *Link) (replaced []*Link, err error) {
@@ -150,8 +154,8 @@ func (r *Registry) attach(l *Link) (replaced []*Link, err error) {
 		case other.claim.Instance == l.claim.Instance:
 		case slices.Contains(l.silent, other) || other.Draining() != "":
 			replaced = append(replaced, other)
-		default: // it has linked since the handshake began; whoever was first stays, and the agent finds out when it retries
-			return nil, errors.New("another process with this agent's key has linked")
+		default: // it has linked since the handshake began: whoever was first stays
+			return nil, errClone
 		}
 	}
 	next := slices.DeleteFunc(slices.Clone(s.all()), func(o *Link) bool { return slices.Contains(replaced, o) })

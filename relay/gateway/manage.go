@@ -134,7 +134,20 @@ type AgentStatus struct {
 	Joined  time.Time    `json:"joined"`
 	Revoked time.Time    `json:"revoked,omitzero"`
 	Links   []LinkStatus `json:"links"`
+	// Clone is set for a day after a second process with this agent's key was refused.
+	Clone *Clone `json:"clone,omitempty"`
 }
+
+// A Clone is a process that showed the key of an agent whose own process is linked: the machine or its key was copied.
+// This relay process remembers the last one.
+type Clone struct {
+	Seen time.Time `json:"seen"`
+	// Peer is the address it came from.
+	Peer string `json:"peer"`
+}
+
+// cloneMemory is how long a clone is shown. One that is still there tries again each minute.
+const cloneMemory = 24 * time.Hour
 
 // LinkStatus is a link at this moment.
 type LinkStatus struct {
@@ -151,6 +164,8 @@ type LinkStatus struct {
 
 // Status of all gateways, by name.
 func (r *Registry) Status() []Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	sites := *r.sites.Load()
 	out := make([]Status, 0, len(sites))
 	for _, name := range slices.Sorted(maps.Keys(sites)) {
@@ -159,6 +174,7 @@ func (r *Registry) Status() []Status {
 	return out
 }
 
+// status is called under Registry.mu.
 func (s *site) status(now time.Time) Status {
 	record := s.record.Load()
 	out := Status{Name: record.Name, Created: record.Created, Agents: []AgentStatus{}}
@@ -169,6 +185,9 @@ func (s *site) status(now time.Time) Status {
 	}
 	for _, a := range record.Agents {
 		st := AgentStatus{ID: a.ID, Gateway: record.Name, Name: a.Name, Joined: a.Joined, Revoked: a.RevokedAt, Links: []LinkStatus{}}
+		if c, seen := s.clones[a.ID]; seen && now.Sub(c.Seen) < cloneMemory {
+			st.Clone = &c
+		}
 		for _, l := range s.all() {
 			if l.Agent == a.ID {
 				st.Links = append(st.Links, l.status())

@@ -91,7 +91,7 @@ func (r *Registry) greet(w http.ResponseWriter, q *http.Request, peer string) *L
 	id := tunnel.RelayIdentity{Key: r.key, Node: r.c.Node, Nodes: 1, Version: r.c.Version}
 	var silent []*Link // links of another process with the agent's key, which did not answer
 	claim, welcome, err := tunnel.Greet(q.Context(), ws, id, func(ctx context.Context, c tunnel.Claim) (w tunnel.Welcome, err error) {
-		w, silent, err = r.verify(ctx, c)
+		w, silent, err = r.verify(ctx, c, peer)
 		return w, err
 	})
 	if err != nil {
@@ -116,7 +116,7 @@ func (r *Registry) greet(w http.ResponseWriter, q *http.Request, peer string) *L
 
 // verify decides about a claim whose keys are proved. silent are the links that the new one may replace although they are
 // another process's: they were asked for a sign of life and gave none.
-func (r *Registry) verify(ctx context.Context, c tunnel.Claim) (w tunnel.Welcome, silent []*Link, err error) {
+func (r *Registry) verify(ctx context.Context, c tunnel.Claim, peer string) (w tunnel.Welcome, silent []*Link, err error) {
 	if c.Kind == tunnel.KindJoin {
 		w, err = r.join(ctx, c)
 		return w, nil, err
@@ -126,7 +126,7 @@ func (r *Registry) verify(ctx context.Context, c tunnel.Claim) (w tunnel.Welcome
 	}
 	rivals := r.rivals(c)
 	if len(rivals) > 0 && r.occupied(ctx, rivals) {
-		r.c.Log.Error("a second process uses an agent's key", "gateway", c.Gateway, "agent", c.Agent, "name", label(c.Name))
+		r.cloneSeen(c, peer)
 		return w, nil, &tunnel.Refusal{
 			Code:       "clone",
 			Reason:     "another process with this agent's key is connected: was the machine or its key copied? Let each machine join by itself",
@@ -134,6 +134,16 @@ func (r *Registry) verify(ctx context.Context, c tunnel.Claim) (w tunnel.Welcome
 		}
 	}
 	return tunnel.Welcome{Agent: c.Agent}, rivals, nil
+}
+
+// cloneSeen puts a second process with an agent's key where admins see it: the log and the agent's status.
+func (r *Registry) cloneSeen(c tunnel.Claim, peer string) {
+	r.c.Log.Error("a second process uses an agent's key", "gateway", c.Gateway, "agent", c.Agent, "peer", peer)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s := (*r.sites.Load())[c.Gateway]; s != nil {
+		s.clones[c.Agent] = Clone{Seen: time.Now().UTC(), Peer: peer}
+	}
 }
 
 // member says why the claim is not one of a member of the gateway.
@@ -175,6 +185,9 @@ func (r *Registry) join(ctx context.Context, c tunnel.Claim) (tunnel.Welcome, er
 func (r *Registry) serve(ctx context.Context, l *Link) {
 	log := r.c.Log.With("gateway", l.Gateway, "agent", l.Agent, "slot", l.claim.Slot, "peer", l.peer)
 	replaced, err := r.attach(l)
+	if errors.Is(err, errClone) {
+		r.cloneSeen(l.claim, l.peer)
+	}
 	if err != nil {
 		log.Warn("link refused", "error", err)
 		l.Close(err.Error())
