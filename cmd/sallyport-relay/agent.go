@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -9,11 +10,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sallyport/relay/admin"
 	"sallyport/relay/gateway"
 )
 
 func (p *program) agentCommand() *cobra.Command {
-	return group("agent", "See and revoke the agents that have joined", p.agentList(), p.agentRevoke())
+	return group("agent", "See, revoke and remove the agents that have joined", p.agentList(), p.agentRevoke(), p.agentRemove())
 }
 
 func (p *program) agentList() *cobra.Command {
@@ -79,7 +81,8 @@ func agentState(a gateway.AgentStatus) string {
 func (p *program) agentRevoke() *cobra.Command {
 	return &cobra.Command{
 		Use: "revoke ID", Short: "Shut an agent out and close its links", Args: exactly("ID"),
-		Long:              "Shuts an agent out. It can come back only by joining again, with a join string from 'gateway join'.",
+		Long: "Shuts an agent out. It can come back only by joining again, with a join string from 'gateway join'. It stays in\n" +
+			"the list; 'agent remove' takes it out of that.",
 		Example:           "  sallyport-relay agent revoke 7q0x4m2c9t5v8b1n",
 		ValidArgsFunction: p.completeAgents,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -93,4 +96,82 @@ func (p *program) agentRevoke() *cobra.Command {
 			return p.print(map[string]string{"revoked": args[0]}, func(w io.Writer) { fmt.Fprintln(w, "Revoked agent", args[0]) })
 		},
 	}
+}
+
+func (p *program) agentRemove() *cobra.Command {
+	var yes, dry bool
+	cmd := &cobra.Command{
+		Use: "remove ID", Short: "Take an agent off the record, and shut it out", Args: exactly("ID"),
+		Long: `Forgets an agent. One that is not revoked is shut out by it: its links are closed, and it can come back only by
+joining again. It asks first, unless --yes is given.`,
+		Example:           "  sallyport-relay agent remove 7q0x4m2c9t5v8b1n --dry-run\n  sallyport-relay agent remove 7q0x4m2c9t5v8b1n --yes",
+		ValidArgsFunction: p.completeAgents,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return p.removeAgent(cmd.Context(), args[0], yes, dry)
+		},
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say what would be removed")
+	return cmd
+}
+
+// agentRemoval is what goes with an agent.
+type agentRemoval struct {
+	Agent   string `json:"agent"`
+	Gateway string `json:"gateway"`
+	Machine string `json:"machine,omitempty"`
+	// Links is how many links are closed by it, Streams how many calls are cut off.
+	Links   int  `json:"links"`
+	Streams int  `json:"streams"`
+	Revoked bool `json:"revoked"`
+	Removed bool `json:"removed"`
+}
+
+func (r agentRemoval) String() string {
+	s := fmt.Sprintf("agent %s of gateway %s", r.Agent, r.Gateway)
+	if r.Machine != "" {
+		s += ", on " + r.Machine
+	}
+	if r.Revoked {
+		return s + ", which was revoked"
+	}
+	return s + fmt.Sprintf(", which could link until now (%d link(s), %d call(s) under way)", r.Links, r.Streams)
+}
+
+func (p *program) removeAgent(ctx context.Context, id string, yes, dry bool) error {
+	c, err := p.client()
+	if err != nil {
+		return err
+	}
+	r, err := agentThatGoes(ctx, c, id)
+	if err != nil {
+		return err
+	}
+	return p.remove(removing{what: r, name: id, kind: "agent's ID", yes: yes, dry: dry}, func() (any, error) {
+		if dry {
+			return r, nil
+		}
+		r.Removed = true
+		return r, c.RemoveAgent(ctx, id)
+	})
+}
+
+func agentThatGoes(ctx context.Context, c *admin.Client, id string) (agentRemoval, error) {
+	gateways, err := c.Gateways(ctx)
+	if err != nil {
+		return agentRemoval{}, err
+	}
+	for _, g := range gateways {
+		for _, a := range g.Agents {
+			if a.ID != id {
+				continue
+			}
+			r := agentRemoval{Agent: id, Gateway: g.Name, Machine: a.Name, Links: len(a.Links), Revoked: !a.Revoked.IsZero()}
+			for _, l := range a.Links {
+				r.Streams += l.Streams
+			}
+			return r, nil
+		}
+	}
+	return agentRemoval{}, fmt.Errorf("unknown agent %q; 'sallyport-relay agent list' shows the agents", id)
 }

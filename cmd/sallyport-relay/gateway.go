@@ -1,18 +1,14 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"sallyport/relay/admin"
 	"sallyport/relay/gateway"
@@ -151,7 +147,7 @@ are gone. It asks first, unless --yes is given.`,
 	return cmd
 }
 
-// removal is what goes with a gateway.
+// removal is what goes with a gateway. Agents are those that could link; revoked ones are lost to nobody.
 type removal struct {
 	Gateway    string   `json:"gateway"`
 	Agents     []string `json:"agents"`
@@ -168,23 +164,12 @@ func (p *program) removeGateway(ctx context.Context, name string, yes, dry bool)
 	if err != nil {
 		return err
 	}
-	if !dry && !yes {
-		if err := p.confirm(r); err != nil {
-			return err
-		}
-	}
-	if !dry {
-		if err := c.RemoveGateway(ctx, name); err != nil {
-			return err
+	return p.remove(removing{what: r, name: name, kind: "gateway's name", yes: yes, dry: dry}, func() (any, error) {
+		if dry {
+			return r, nil
 		}
 		r.Removed = true
-	}
-	return p.print(r, func(w io.Writer) {
-		verb := "Removed"
-		if dry {
-			verb = "Would remove"
-		}
-		fmt.Fprintln(w, verb, r)
+		return r, c.RemoveGateway(ctx, name)
 	})
 }
 
@@ -207,7 +192,9 @@ func whatGoes(ctx context.Context, c *admin.Client, name string) (removal, error
 		if g.Name == name {
 			found = true
 			for _, a := range g.Agents {
-				r.Agents = append(r.Agents, a.ID)
+				if a.Revoked.IsZero() {
+					r.Agents = append(r.Agents, a.ID)
+				}
 			}
 		}
 	}
@@ -221,18 +208,4 @@ func whatGoes(ctx context.Context, c *admin.Client, name string) (removal, error
 		}
 	}
 	return r, err
-}
-
-// confirm asks the person at the terminal. A script is not asked: it has to say --yes.
-func (p *program) confirm(r removal) error {
-	f, ok := p.in.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return usagef("this would remove %s; say --yes to do it without being asked, or --dry-run to look only", r)
-	}
-	fmt.Fprintf(p.err, "This removes %s.\nType the gateway's name to go on: ", r)
-	line, err := bufio.NewReader(p.in).ReadString('\n')
-	if err != nil || strings.TrimSpace(line) != r.Gateway {
-		return errors.New("nothing was removed")
-	}
-	return nil
 }

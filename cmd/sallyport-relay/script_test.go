@@ -1,6 +1,9 @@
 package main
 
 import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -11,6 +14,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"sallyport/tunnel"
 )
 
 func TestMain(m *testing.M) {
@@ -28,6 +33,7 @@ func TestScript(t *testing.T) {
 			"answer": answer,
 			"mode":   mode,
 			"take":   take,
+			"join":   join,
 		},
 	})
 }
@@ -104,6 +110,27 @@ func mode(ts *testscript.TestScript, neg bool, args []string) {
 	if got := fmt.Sprintf("%04o", info.Mode().Perm()); got != args[0] {
 		ts.Fatalf("%s has the mode %s, want %s", args[1], got, args[0])
 	}
+}
+
+// join VARIABLE JOIN-STRING joins an agent and puts its ID into a variable.
+func join(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: join VARIABLE JOIN-STRING")
+	}
+	j, err := tunnel.ParseJoinString(args[1])
+	ts.Check(err)
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	ts.Check(err)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	ws, _, err := tunnel.NewDialer().DialContext(ctx, "ws://"+ts.Getenv("ADDR")+tunnel.Path, nil)
+	ts.Check(err)
+	defer ws.Close()
+	welcome, err := tunnel.Introduce(ctx, ws, tunnel.AgentIdentity{
+		Claim: tunnel.Claim{Kind: tunnel.KindJoin, Gateway: j.Gateway, Name: "host-a"}, Key: key, CodeKey: tunnel.JoinKey(j.Code),
+	}, j.RelayKey)
+	ts.Check(err)
+	ts.Setenv(args[0], welcome.Agent)
 }
 
 // take VARIABLE MEMBER puts a member of the JSON object on standard output into a variable.

@@ -71,6 +71,7 @@ func (a *Admin) Handler() http.Handler {
 		"POST /v1/gateways/{name}/join": a.newJoin,
 		"DELETE /v1/gateways/{name}":    a.removeGateway,
 		"POST /v1/agents/{id}/revoke":   a.revokeAgent,
+		"DELETE /v1/agents/{id}":        a.removeAgent,
 
 		"GET /v1/connectors":                               a.listConnectors,
 		"POST /v1/connectors":                              a.publish,
@@ -236,6 +237,15 @@ func (a *Admin) revokeAgent(q *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	a.event(q, "agent revoked", "agent", id)
+	return http.StatusNoContent, nil, nil
+}
+
+func (a *Admin) removeAgent(q *http.Request) (int, any, error) {
+	id := q.PathValue("id")
+	if err := a.c.Gateways.RemoveAgent(q.Context(), id); err != nil {
+		return 0, nil, err
+	}
+	a.event(q, "agent removed", "agent", id)
 	return http.StatusNoContent, nil, nil
 }
 

@@ -103,6 +103,7 @@ func TestEveryCall(t *testing.T) {
 	}
 	wantStatus(t, 404, c.RevokeKey(ctx, "plant1", "orders", "../../.."))
 	wantStatus(t, 404, c.RevokeAgent(ctx, "nobody"))
+	wantStatus(t, 404, c.RemoveAgent(ctx, "nobody"))
 	if s, err := c.Status(ctx); err != nil || s.Version != "1.2.3" || s.Connectors != 1 || len(s.Gateways) != 1 || s.Gateways[0].OpenCodes != 2 {
 		t.Errorf("status %+v, %v", s, err)
 	}

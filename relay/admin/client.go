@@ -73,6 +73,12 @@ func (c *Client) RevokeAgent(ctx context.Context, id string) error {
 	return err
 }
 
+// RemoveAgent forgets an agent, and shuts it out if it was not revoked.
+func (c *Client) RemoveAgent(ctx context.Context, id string) error {
+	_, err := call[none](ctx, c, http.MethodDelete, nil, "agents", id)
+	return err
+}
+
 // Connectors lists the published connectors.
 func (c *Client) Connectors(ctx context.Context) ([]Published, error) {
 	l, err := call[List[Published]](ctx, c, http.MethodGet, nil, "connectors")

@@ -48,6 +48,13 @@ func TestFirstOfTwoClonesStays(t *testing.T) {
 	if replaced, err := r.attach(successor); err != nil || len(replaced) != 1 || replaced[0] != first {
 		t.Errorf("the successor of a silent link: %v, %v", replaced, err)
 	}
+	// An agent that is gone takes the memory of its clones along.
+	if err := r.RemoveAgent(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if n := len((*r.sites.Load())["plant1"].clones); n != 0 {
+		t.Errorf("%d clones of agents that are gone", n)
+	}
 	r.serving.Wait()
 }
 

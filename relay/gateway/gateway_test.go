@@ -207,6 +207,42 @@ func TestRevokedAgentsLinksEnd(t *testing.T) {
 	}
 }
 
+// TestRemovedAgentIsShutOut, revoked or not, and can come back only with a new code.
+func TestRemovedAgentIsShutOut(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	join, err := g.r.AddGateway(t.Context(), "plant1", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newAgent()
+	if err := g.join("plant1", join.Code, &a); err != nil {
+		t.Fatal(err)
+	}
+	b := g.joined("plant1")
+	live := g.mustLink("plant1", a, at{instance: "a"}, "orders")
+	if err := errors.Join(g.r.RevokeAgent(t.Context(), b.id), g.r.RemoveAgent(t.Context(), a.id), g.r.RemoveAgent(t.Context(), b.id)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the removed agent's link to end", ended(live))
+	if agents := g.r.Status()[0].Agents; len(agents) != 0 {
+		t.Errorf("still on record: %+v", agents)
+	}
+	_, err = g.link("plant1", a, at{instance: "a", generation: 2})
+	wantRefusal(t, err, "unknown-agent")
+	wantRefusal(t, g.join("plant1", join.Code, &a), "code-used")
+	if err := g.r.RemoveAgent(t.Context(), a.id); !errors.Is(err, gateway.ErrUnknownAgent) {
+		t.Errorf("removing twice: %v", err)
+	}
+	again, err := g.r.NewJoin(t.Context(), "plant1", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.join("plant1", again.Code, &a); err != nil {
+		t.Errorf("a removed agent with a new code: %v", err)
+	}
+}
+
 func TestNewerGenerationReplaces(t *testing.T) {
 	t.Parallel()
 	g := newRig(t)

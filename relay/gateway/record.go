@@ -90,7 +90,7 @@ func (r Record) redeem(codeKey, key ed25519.PublicKey, name string, now time.Tim
 		if a := r.agent(id); a != nil && !a.Revoked() {
 			return r, nil
 		}
-		return r, refuse("code-used", "this join code was used, and the agent was revoked since; "+anotherCode, r.Name)
+		return r, refuse("code-used", "this join code was used, and the agent was revoked or removed since; "+anotherCode, r.Name)
 	case r.Codes[i].UsedBy != "":
 		return r, refuse("code-used", "this join code was used by another agent; "+anotherCode, r.Name)
 	}
@@ -98,7 +98,7 @@ func (r Record) redeem(codeKey, key ed25519.PublicKey, name string, now time.Tim
 	r.Codes[i].UsedBy = id
 	// An agent that was revoked and holds a new code was let in again by an admin.
 	r.Agents = slices.DeleteFunc(slices.Clone(r.Agents), func(a Agent) bool { return a.ID == id })
-	if len(r.Agents) >= maxAgents {
+	if len(r.Agents) >= maxAgents { // a revoked agent keeps nobody out
 		if r.Agents = withoutOldestRevoked(r.Agents); len(r.Agents) >= maxAgents {
 			return r, refuse("gateway-full", "gateway %s has as many agents as a gateway can have", r.Name)
 		}
