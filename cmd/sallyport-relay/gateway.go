@@ -64,7 +64,11 @@ func printJoin(w io.Writer, j admin.Join) {
 
 On the machine inside, run this and paste the join string when it asks:
 
-  sallyport-agent join          (with --config and --state for places other than /etc and /var/lib)
+  sudo sallyport-agent join
+
+On Windows as an administrator, without sudo. For an agent that is run by hand, say where its files are:
+
+  sallyport-agent join --config agent.yaml --state agent-data
 
 The join string is a secret until it is used, and is not shown again.
 `, j.Gateway, j.Expires.Local().Format("2006-01-02 15:04 MST"), j.JoinString)
