@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -32,7 +33,7 @@ type wanted struct {
 	name, header, query, outcome, body string
 	auth, hosts, origins               []string
 	timeout                            time.Duration
-	change                             bool
+	change, dry                        bool
 }
 
 func (p *program) connectorPublish() *cobra.Command {
@@ -43,11 +44,12 @@ func (p *program) connectorPublish() *cobra.Command {
 		Long: `Publishes an API as a connector. Who may call has to be said: --auth key demands an API key of the connector's (see
 'key add'), --auth none lets in anybody who knows the URL. What may be called is decided by the agent's allow-list.
 
-With --change a connector that is published gets the settings given here, all of them, and keeps its URL and keys.`,
+With --change a connector that is published gets the settings given here, all of them, and keeps its URL and keys; a
+setting that is not given goes back to its default. What has changed is listed; --dry-run lists it and changes nothing.`,
 		Example: `  sallyport-relay connector publish plant1/orders --auth key
   sallyport-relay connector publish plant1/orders --auth key --header X-Orders-Key --host orders.example.com
   sallyport-relay connector publish plant1/catalog --auth none --cors-origin https://app.example.com --body-limit 1MB
-  sallyport-relay connector publish plant1/orders --auth key --timeout 60s --change`,
+  sallyport-relay connector publish plant1/orders --auth key --timeout 60s --change --dry-run`,
 		Args:              exactly("GATEWAY/API"),
 		ValidArgsFunction: p.completeAPIs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -59,15 +61,12 @@ With --change a connector that is published gets the settings given here, all of
 			if err != nil {
 				return err
 			}
-			send, verb := client.Publish, "Published"
-			if w.change {
-				send, verb = client.Change, "Changed"
-			}
-			published, err := send(cmd.Context(), c)
+			send := w.send(client)
+			outcome, err := send(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
-			return p.print(published, func(w io.Writer) { printPublished(w, verb, published) })
+			return p.print(outcome, func(w io.Writer) { printOutcome(w, outcome) })
 		},
 	}
 	f := cmd.Flags()
@@ -81,6 +80,7 @@ With --change a connector that is published gets the settings given here, all of
 	f.DurationVar(&w.timeout, "timeout", 0, "how `long` the relay waits for an answer; default: the relay's")
 	f.StringVar(&w.outcome, "outcome-unknown", "", "the answer to calls that may have been run: auto, 409 or 504 (default auto)")
 	f.BoolVar(&w.change, "change", false, "give a published connector these settings; its keys stay")
+	f.BoolVar(&w.dry, "dry-run", false, "only say what would be done")
 	_ = cmd.RegisterFlagCompletionFunc("auth", cobra.FixedCompletions([]string{"key", "none"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -105,23 +105,71 @@ func (w wanted) connector(path string) (connector.Connector, error) {
 	}, nil
 }
 
-func printPublished(w io.Writer, verb string, c admin.Published) {
-	fmt.Fprintf(w, "%s %s/%s:\n\n  %s\n", verb, c.Gateway, c.Name, c.URL)
-	for _, u := range c.HostURLs {
+// send is what the flags ask the relay for.
+func (w wanted) send(c *admin.Client) func(context.Context, connector.Connector) (admin.Outcome, error) {
+	switch {
+	case w.change && w.dry:
+		return c.PlanChange
+	case w.change:
+		return c.Change
+	case w.dry:
+		return c.PlanPublish
+	}
+	return c.Publish
+}
+
+func printOutcome(w io.Writer, o admin.Outcome) {
+	printDone(w, o)
+	fmt.Fprintf(w, "  %s\n", o.URL)
+	for _, u := range o.HostURLs {
 		fmt.Fprintf(w, "  %s\n", u)
 	}
-	if c.Unavailable != "" {
-		fmt.Fprintf(w, "\nNot reachable yet: %s.\n", c.Unavailable)
+	if len(o.Changes) > 0 {
+		fmt.Fprintln(w)
+		var rows []string
+		for _, d := range o.Changes {
+			rows = append(rows, fmt.Sprintf("  %s\t%s\t%s", d.Setting, d.Before, d.After))
+		}
+		table(w, "  SETTING\tWAS\tIS", rows)
 	}
+	if o.DryRun {
+		return
+	}
+	if o.Unavailable != "" {
+		fmt.Fprintf(w, "\nNot reachable yet: %s.\n", o.Unavailable)
+	}
+	printTrial(w, o)
+}
+
+// printDone says what was done, or would be.
+func printDone(w io.Writer, o admin.Outcome) {
+	name := o.Gateway + "/" + o.Name
+	switch {
+	case o.Action == admin.ActionUnchanged:
+		fmt.Fprintf(w, "Nothing to change, %s has these settings:\n\n", name)
+	case o.DryRun && o.Action == admin.ActionChanged:
+		fmt.Fprintf(w, "Would change %s:\n\n", name)
+	case o.DryRun:
+		fmt.Fprintf(w, "Would publish %s:\n\n", name)
+	case o.Action == admin.ActionChanged:
+		fmt.Fprintf(w, "Changed %s:\n\n", name)
+	default:
+		fmt.Fprintf(w, "Published %s:\n\n", name)
+	}
+}
+
+// printTrial says what is still to be done for a first call.
+func printTrial(w io.Writer, o admin.Outcome) {
 	header := ""
-	if c.Auth[0] == connector.AuthKey && verb == "Changed" {
-		fmt.Fprintf(w, "\nIts keys are as before.\n")
-		header = fmt.Sprintf(" -H '%s: KEY'", cmp.Or(c.KeyHeader, "X-API-Key"))
-	} else if c.Auth[0] == connector.AuthKey {
-		fmt.Fprintf(w, "\nMake a key for each caller:\n\n  sallyport-relay key add %s/%s --name NAME\n", c.Gateway, c.Name)
-		header = fmt.Sprintf(" -H '%s: KEY'", cmp.Or(c.KeyHeader, "X-API-Key"))
+	if o.Auth[0] == connector.AuthKey {
+		header = fmt.Sprintf(" -H '%s: KEY'", cmp.Or(o.KeyHeader, "X-API-Key"))
+		if o.Action == admin.ActionPublished {
+			fmt.Fprintf(w, "\nMake a key for each caller:\n\n  sallyport-relay key add %s/%s --name NAME\n", o.Gateway, o.Name)
+		} else {
+			fmt.Fprintf(w, "\nIts keys are as before.\n")
+		}
 	}
-	fmt.Fprintf(w, "\nTry it:\n\n  curl -i%s %s/\n", header, c.URL)
+	fmt.Fprintf(w, "\nTry it:\n\n  curl -i%s %s/\n", header, o.URL)
 }
 
 func (p *program) connectorList() *cobra.Command {

@@ -21,7 +21,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	"sallyport/relay/connector"
@@ -246,67 +245,6 @@ func (a *Admin) removeAgent(q *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	a.event(q, "agent removed", "agent", id)
-	return http.StatusNoContent, nil, nil
-}
-
-func (a *Admin) listConnectors(*http.Request) (int, any, error) {
-	list := a.c.Connectors.List()
-	out := make([]Published, 0, len(list))
-	for _, c := range list {
-		out = append(out, a.published(c))
-	}
-	return http.StatusOK, List[Published]{out}, nil
-}
-
-// published adds the URLs and whether the API is there.
-func (a *Admin) published(c connector.Connector) Published {
-	p := Published{Connector: c, URL: a.c.URL + "/" + c.Gateway + "/" + c.Name}
-	scheme, _, _ := strings.Cut(a.c.URL, "://")
-	for _, h := range c.Hosts {
-		p.HostURLs = append(p.HostURLs, scheme+"://"+h)
-	}
-	if _, err := a.c.Gateways.Pick(c.Gateway, c.API); err != nil {
-		p.Unavailable = err.Error()
-	}
-	return p
-}
-
-func (a *Admin) publish(q *http.Request) (int, any, error) {
-	var body connector.Connector
-	if err := read(q, &body); err != nil {
-		return 0, nil, err
-	}
-	if !a.c.Gateways.Exists(body.Gateway) {
-		return 0, nil, gateway.ErrUnknownGateway
-	}
-	c, err := a.c.Connectors.Publish(q.Context(), body)
-	if err != nil {
-		return 0, nil, err
-	}
-	a.event(q, "connector published", "gateway", c.Gateway, "connector", c.Name, "auth", c.Auth)
-	return http.StatusCreated, a.published(c), nil
-}
-
-func (a *Admin) change(q *http.Request) (int, any, error) {
-	var body connector.Connector
-	if err := read(q, &body); err != nil {
-		return 0, nil, err
-	}
-	body.Gateway, body.Name = q.PathValue("gateway"), q.PathValue("name")
-	c, err := a.c.Connectors.Change(q.Context(), body)
-	if err != nil {
-		return 0, nil, err
-	}
-	a.event(q, "connector changed", "gateway", c.Gateway, "connector", c.Name, "auth", c.Auth)
-	return http.StatusOK, a.published(c), nil
-}
-
-func (a *Admin) unpublish(q *http.Request) (int, any, error) {
-	gw, name := q.PathValue("gateway"), q.PathValue("name")
-	if err := a.c.Connectors.Unpublish(q.Context(), gw, name); err != nil {
-		return 0, nil, err
-	}
-	a.event(q, "connector unpublished", "gateway", gw, "connector", name)
 	return http.StatusNoContent, nil, nil
 }
 

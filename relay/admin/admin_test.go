@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -92,6 +93,7 @@ func TestEveryCall(t *testing.T) {
 	if err != nil || p.URL != "https://relay.example/plant1/orders" || p.HostURLs[0] != "https://o.example.com" || p.Unavailable == "" {
 		t.Errorf("published %+v, %v", p, err)
 	}
+	checkChange(t, c)
 	key, err := c.AddKey(ctx, "plant1", "orders", admin.AddKey{Name: "flow", Expires: time.Hour})
 	if err != nil || !strings.HasPrefix(key.Key, "sp_") || key.Expires.IsZero() {
 		t.Errorf("key %+v, %v", key.KeyInfo, err)
@@ -113,6 +115,39 @@ func TestEveryCall(t *testing.T) {
 	wantStatus(t, 404, c.RemoveGateway(ctx, "plant1"))
 	end()
 	checkLog(t, log.String(), join.JoinString, parsed.Code, key.Key)
+}
+
+// checkChange changes the timeout of plant1/orders: first only asked, then done, then done again.
+func checkChange(t *testing.T, c *admin.Client) {
+	t.Helper()
+	ctx := t.Context()
+	orders := connector.Connector{Gateway: "plant1", Name: "orders", Auth: []string{"key"}, Hosts: []string{"o.example.com"}, Timeout: time.Minute}
+	wantStatus(t, 409, second(c.Publish(ctx, orders)))
+	wantStatus(t, 409, second(c.PlanPublish(ctx, orders)))
+	wantStatus(t, 404, second(c.Change(ctx, connector.Connector{Gateway: "plant1", Name: "stock", Auth: []string{"key"}})))
+	wantStatus(t, 400, second(c.PlanChange(ctx, connector.Connector{Gateway: "plant1", Name: "orders"})))
+	want := []connector.Difference{{Setting: "timeout", Before: "the relay's", After: "1m0s"}}
+	timeout := func() time.Duration {
+		list, err := c.Connectors(ctx)
+		if err != nil || len(list) != 1 {
+			t.Fatal(list, err)
+		}
+		return list[0].Timeout
+	}
+	if o, err := c.PlanChange(ctx, orders); err != nil || o.Action != admin.ActionChanged || !o.DryRun || !slices.Equal(o.Changes, want) || timeout() != 0 {
+		t.Errorf("planned %+v, %v; the timeout is %s", o, err, timeout())
+	}
+	if o, err := c.Change(ctx, orders); err != nil || o.Action != admin.ActionChanged || o.DryRun || !slices.Equal(o.Changes, want) || timeout() != time.Minute {
+		t.Errorf("changed %+v, %v; the timeout is %s", o, err, timeout())
+	}
+	if o, err := c.Change(ctx, orders); err != nil || o.Action != admin.ActionUnchanged || len(o.Changes) != 0 {
+		t.Errorf("changed again %+v, %v", o, err)
+	}
+	orders.Name = "later"
+	orders.Hosts = nil
+	if o, err := c.PlanPublish(ctx, orders); err != nil || o.Action != admin.ActionPublished || !o.DryRun || timeout() == 0 {
+		t.Errorf("planned %+v, %v", o, err)
+	}
 }
 
 func second[T any](_ T, err error) error { return err }

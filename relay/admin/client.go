@@ -25,8 +25,9 @@ const maxAnswer = 64 << 20
 
 // A Client calls the admin API of a relay on this machine. An error of the relay's is a *Problem.
 type Client struct {
-	path string
-	http *http.Client
+	path  string
+	query string // of every request
+	http  *http.Client
 }
 
 // NewClient makes a client for the socket at path. It dials when it is used.
@@ -86,13 +87,30 @@ func (c *Client) Connectors(ctx context.Context) ([]Published, error) {
 }
 
 // Change gives a connector other settings; its keys stay.
-func (c *Client) Change(ctx context.Context, what connector.Connector) (Published, error) {
-	return call[Published](ctx, c, http.MethodPut, what, "connectors", what.Gateway, what.Name)
+func (c *Client) Change(ctx context.Context, what connector.Connector) (Outcome, error) {
+	return call[Outcome](ctx, c, http.MethodPut, what, "connectors", what.Gateway, what.Name)
 }
 
 // Publish makes a connector.
-func (c *Client) Publish(ctx context.Context, what connector.Connector) (Published, error) {
-	return call[Published](ctx, c, http.MethodPost, what, "connectors")
+func (c *Client) Publish(ctx context.Context, what connector.Connector) (Outcome, error) {
+	return call[Outcome](ctx, c, http.MethodPost, what, "connectors")
+}
+
+// PlanChange says what Change would do.
+func (c *Client) PlanChange(ctx context.Context, what connector.Connector) (Outcome, error) {
+	return call[Outcome](ctx, c.dry(), http.MethodPut, what, "connectors", what.Gateway, what.Name)
+}
+
+// PlanPublish says what Publish would do.
+func (c *Client) PlanPublish(ctx context.Context, what connector.Connector) (Outcome, error) {
+	return call[Outcome](ctx, c.dry(), http.MethodPost, what, "connectors")
+}
+
+// dry is the same client, whose requests change nothing.
+func (c *Client) dry() *Client {
+	d := *c
+	d.query = "dryRun=true"
+	return &d
 }
 
 // Unpublish takes a connector and its keys away.
@@ -128,6 +146,7 @@ func call[T any](ctx context.Context, c *Client, method string, body any, path .
 	for _, segment := range path {
 		u = u.JoinPath(url.PathEscape(segment))
 	}
+	u.RawQuery = c.query
 	raw, err := json.Marshal(body)
 	if err != nil {
 		return answer, fmt.Errorf("encode the request: %w", err)

@@ -48,6 +48,23 @@ type Published struct {
 	Unavailable string `json:"unavailable,omitempty"`
 }
 
+// What became of a connector.
+const (
+	ActionPublished = "published"
+	ActionChanged   = "changed"
+	ActionUnchanged = "unchanged" // it had these settings already
+)
+
+// Outcome answers POST and PUT of a connector.
+type Outcome struct {
+	Published
+	Action string `json:"action"`
+	// DryRun says that it only would have been done (?dryRun=true).
+	DryRun bool `json:"dryRun"`
+	// Changes are the settings that have another value now.
+	Changes []connector.Difference `json:"changes"`
+}
+
 // Status answers GET /v1/status.
 type Status struct {
 	Version string `json:"version"`

@@ -177,7 +177,7 @@ func (d *Directory) Publish(ctx context.Context, c Connector) (Connector, error)
 	c.ID, c.Created = newID(), time.Now().UTC()
 	err = d.entries.Create(ctx, c.path(), entry{Connector: c})
 	if errors.Is(err, store.ErrExists) {
-		return c, fmt.Errorf("connector %s: %w; to change its settings and keep its keys, add --change", c.path(), ErrExists)
+		return c, isPublished(c)
 	}
 	if err != nil {
 		return c, fmt.Errorf("publish connector %s: %w", c.path(), err)
@@ -195,30 +195,6 @@ func (d *Directory) check(c Connector) (Connector, error) {
 		if other := d.ByHost(h); other != nil && other.path() != c.path() {
 			return c, &Invalid{Problems: []string{fmt.Sprintf("host %s belongs to the connector %s", h, other.path())}}
 		}
-	}
-	return c, nil
-}
-
-// Change gives a connector other settings, all of those in c. It stays the same connector: keys, ID and date remain, and
-// calls under way go on. It fails with ErrUnknownConnector or a *Invalid.
-func (d *Directory) Change(ctx context.Context, c Connector) (Connector, error) {
-	c, err := d.check(c)
-	if err != nil {
-		return c, err
-	}
-	err = d.entries.Update(ctx, c.path(), func(e entry) (entry, error) {
-		c.ID, c.Created = e.ID, e.Created
-		if len(e.Keys) > 0 && !slices.Contains(c.Auth, AuthKey) {
-			return e, &Invalid{Problems: []string{fmt.Sprintf("auth: the connector has %d keys; revoke them first, or keep --auth key", len(e.Keys))}}
-		}
-		e.Connector = c
-		return e, nil
-	})
-	if errors.Is(err, store.ErrNotFound) {
-		return c, unknownConnector(c.Gateway, c.Name)
-	}
-	if err != nil {
-		return c, fmt.Errorf("change connector %s: %w", c.path(), err)
 	}
 	return c, nil
 }

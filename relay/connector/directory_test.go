@@ -157,40 +157,6 @@ func TestPublishRefuses(t *testing.T) {
 	publish(t, d, ok)
 }
 
-func TestChangeKeepsTheKeys(t *testing.T) {
-	t.Parallel()
-	d, _ := openDirectory(t, t.TempDir())
-	before := Connector{Gateway: "plant1", Name: "orders", Auth: []string{AuthKey}, Hosts: []string{"orders.example.com"}}
-	publish(t, d, before)
-	_, secret, err := d.AddKey(t.Context(), "plant1", "orders", "flow", time.Time{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	was := d.ByPath("plant1", "orders").Connector
-	after := before
-	after.Timeout, after.KeyHeader = time.Minute, "X-Orders-Key"
-	got, err := d.Change(t.Context(), after)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := d.ByPath("plant1", "orders")
-	if p.Timeout != time.Minute || p.KeyHeader != "X-Orders-Key" || got.ID != was.ID || !p.Created.Equal(was.Created) {
-		t.Errorf("changed to %+v", p.Connector)
-	}
-	if name, ok := p.CheckKey(secret); !ok || name != "flow" {
-		t.Error("the key does not work any more")
-	}
-	after.Auth, after.KeyHeader = []string{AuthNone}, ""
-	if _, err := d.Change(t.Context(), after); err == nil {
-		t.Error("a connector with keys was opened to everybody")
-	}
-	after.Name = "nothing"
-	after.Hosts = nil
-	if _, err := d.Change(t.Context(), after); !errors.Is(err, ErrUnknownConnector) {
-		t.Errorf("changing what is not there: %v", err)
-	}
-}
-
 func TestUnpublishTakesTheKeysAlong(t *testing.T) {
 	t.Parallel()
 	d, _ := openDirectory(t, t.TempDir())

@@ -1,0 +1,96 @@
+package admin
+
+import (
+	"net/http"
+	"strings"
+
+	"sallyport/relay/connector"
+	"sallyport/relay/gateway"
+)
+
+func (a *Admin) listConnectors(*http.Request) (int, any, error) {
+	list := a.c.Connectors.List()
+	out := make([]Published, 0, len(list))
+	for _, c := range list {
+		out = append(out, a.published(c))
+	}
+	return http.StatusOK, List[Published]{out}, nil
+}
+
+// published adds the URLs and whether the API is there.
+func (a *Admin) published(c connector.Connector) Published {
+	p := Published{Connector: c, URL: a.c.URL + "/" + c.Gateway + "/" + c.Name}
+	scheme, _, _ := strings.Cut(a.c.URL, "://")
+	for _, h := range c.Hosts {
+		p.HostURLs = append(p.HostURLs, scheme+"://"+h)
+	}
+	if _, err := a.c.Gateways.Pick(c.Gateway, c.API); err != nil {
+		p.Unavailable = err.Error()
+	}
+	return p
+}
+
+func (a *Admin) publish(q *http.Request) (int, any, error) {
+	var body connector.Connector
+	if err := read(q, &body); err != nil {
+		return 0, nil, err
+	}
+	if !a.c.Gateways.Exists(body.Gateway) {
+		return 0, nil, gateway.ErrUnknownGateway
+	}
+	if dryRun(q) {
+		c, err := a.c.Connectors.PlanPublish(body)
+		return http.StatusOK, a.outcome(q, ActionPublished, c, nil), err
+	}
+	c, err := a.c.Connectors.Publish(q.Context(), body)
+	if err != nil {
+		return 0, nil, err
+	}
+	a.event(q, "connector published", "gateway", c.Gateway, "connector", c.Name, "auth", c.Auth)
+	return http.StatusCreated, a.outcome(q, ActionPublished, c, nil), nil
+}
+
+func (a *Admin) change(q *http.Request) (int, any, error) {
+	var body connector.Connector
+	if err := read(q, &body); err != nil {
+		return 0, nil, err
+	}
+	body.Gateway, body.Name = q.PathValue("gateway"), q.PathValue("name")
+	if dryRun(q) {
+		before, after, err := a.c.Connectors.PlanChange(body)
+		return http.StatusOK, a.changed(q, before, after), err
+	}
+	before, after, err := a.c.Connectors.Change(q.Context(), body)
+	if err != nil {
+		return 0, nil, err
+	}
+	out := a.changed(q, before, after)
+	a.event(q, "connector changed", "gateway", after.Gateway, "connector", after.Name, "auth", after.Auth, "changes", out.Changes)
+	return http.StatusOK, out, nil
+}
+
+// dryRun says that the request is to change nothing.
+func dryRun(q *http.Request) bool { return q.URL.Query().Get("dryRun") == "true" }
+
+func (a *Admin) changed(q *http.Request, before, after connector.Connector) Outcome {
+	differences := after.Differences(&before)
+	if len(differences) == 0 {
+		return a.outcome(q, ActionUnchanged, after, differences)
+	}
+	return a.outcome(q, ActionChanged, after, differences)
+}
+
+func (a *Admin) outcome(q *http.Request, action string, c connector.Connector, changes []connector.Difference) Outcome {
+	return Outcome{
+		Published: a.published(c), Action: action, DryRun: dryRun(q), Changes: append([]connector.Difference{}, changes...),
+	}
+}
+
+func (a *Admin) unpublish(q *http.Request) (int, any, error) {
+	gw, name := q.PathValue("gateway"), q.PathValue("name")
+	if err := a.c.Connectors.Unpublish(q.Context(), gw, name); err != nil {
+		return 0, nil, err
+	}
+	a.event(q, "connector unpublished", "gateway", gw, "connector", name)
+	return http.StatusNoContent, nil, nil
+}
