@@ -22,7 +22,7 @@ func (s *Stream) consumed(n int) {
 	grant := 0
 	if !s.ended && s.err == nil && s.unacked >= s.window/2 {
 		now := time.Now()
-		if now.Sub(s.lastGrant) < growWithin*s.link.roundTrip() && 2*s.window <= s.link.o.MaxWindow && s.link.hold(s.window) {
+		if now.Sub(s.lastGrant) < growWithin*s.link.roundTrip() && 2*s.window <= s.link.o.MaxWindow && s.link.grow(s.window) {
 			s.unacked += s.window
 			s.window *= 2
 		}
@@ -57,6 +57,7 @@ func (s *Stream) giveBack() {
 	if s.gone && s.in.size == 0 && !s.released {
 		s.released = true
 		s.link.held.Add(-int64(s.window))
+		s.link.grown.Add(int64(initialWindow - s.window))
 	}
 }
 

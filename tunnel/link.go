@@ -94,6 +94,7 @@ type Link struct {
 	heard atomic.Int64 // when the last byte came, Unix nanoseconds
 	rtt   atomic.Int64 // nanoseconds, 0 before the first pong
 	held  atomic.Int64 // bytes that open windows may make this side hold
+	grown atomic.Int64 // those of them that are beyond the windows' initial size
 
 	webSocketPing atomic.Pointer[string] // a WebSocket ping to answer
 
@@ -309,6 +310,16 @@ func (l *Link) mayOpen() error {
 func (l *Link) hold(n int) bool {
 	if l.held.Add(int64(n)) > int64(l.o.Memory) {
 		l.held.Add(-int64(n))
+		return false
+	}
+	return true
+}
+
+// grow reserves n more bytes for a window that is too small for its line. Growth has half of the memory: the other half is
+// new streams', which a few slow readers must not be able to use up.
+func (l *Link) grow(n int) bool {
+	if l.grown.Add(int64(n)) > int64(l.o.Memory)/2 || !l.hold(n) {
+		l.grown.Add(-int64(n))
 		return false
 	}
 	return true

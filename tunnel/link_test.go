@@ -242,6 +242,41 @@ func TestOneReaderThatNeverReadsStallsNobody(t *testing.T) {
 	}
 }
 
+// Slow readers whose windows have grown must leave room for others: growth has half of the memory.
+func TestSlowReadersLeaveRoomForNewStreams(t *testing.T) {
+	relay, _ := links(t, Options{Memory: 4 << 20, MaxWindow: 2 << 20}, Options{Serve: func(s *Stream) {
+		if s.Request().Target == "/small" {
+			_ = s.Answer(&Response{Status: 200, ContentLength: -1}, []byte("ok"))
+			return
+		}
+		_ = s.SendResponse(&Response{Status: 200, ContentLength: -1}, false)
+		_, _ = io.Copy(s, rand.Reader)
+	}})
+	relay.rtt.Store(int64(time.Second)) // a long line, so that every window grows as far as it may
+	for range 20 {
+		s, err := relay.Open(get("/endless"), true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Reset(Cancelled, "done")
+		if _, err := s.ReadResponse(within(t)); err != nil {
+			t.Fatal(err)
+		}
+		relay.rtt.Store(int64(time.Second))
+		if _, err := io.CopyN(io.Discard, s, 3<<20); err != nil { // then it reads no more
+			t.Fatal(err)
+		}
+	}
+	if relay.grown.Load() == 0 {
+		t.Error("no window has grown")
+	}
+	for range 5 {
+		if body := fetch(t, relay, get("/small")); body != "ok" {
+			t.Fatalf("beside slow readers: %q", body)
+		}
+	}
+}
+
 func TestCancelReachesThePeer(t *testing.T) {
 	cause := make(chan error, 1)
 	relay, agent := links(t, Options{}, Options{Serve: func(s *Stream) {

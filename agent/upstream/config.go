@@ -23,6 +23,7 @@ import (
 const (
 	defaultTimeout     = 230 * time.Second
 	defaultIdleTimeout = 10 * time.Minute
+	defaultLinger      = 10 * time.Second
 	defaultBodyLimit   = 100 << 20
 	defaultConcurrent  = 64
 	defaultQueueWait   = 5 * time.Second
@@ -39,6 +40,9 @@ const (
 	replayLimit = 64 << 10
 	// maxQueued bounds who may wait for a place, as a multiple of Concurrent.
 	maxQueued = 4
+	// maxLong bounds event streams and upgraded exchanges of one API, which have places of their own; one more takes an
+	// ordinary place.
+	maxLong = 1024
 )
 
 // A Config describes one API. The zero value of a field is its default.
@@ -55,6 +59,8 @@ type Config struct {
 	Timeout time.Duration
 	// IdleTimeout bounds the silence of upgraded exchanges and event streams. Default 10 minutes.
 	IdleTimeout time.Duration
+	// Linger is how long one side of an upgraded exchange may go on after the other has ended its half. Default 10 s.
+	Linger time.Duration
 	// BodyLimit is the largest request body in bytes. Default 100 MB; negative: no limit.
 	BodyLimit int64
 	// Concurrent is how many exchanges run at once, and how many idle connections are kept. Default 64.
@@ -146,6 +152,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	setDefault(&c.Timeout, defaultTimeout)
 	setDefault(&c.IdleTimeout, defaultIdleTimeout)
+	setDefault(&c.Linger, defaultLinger)
 	setDefault(&c.BodyLimit, defaultBodyLimit)
 	setDefault(&c.Concurrent, defaultConcurrent)
 	setDefault(&c.QueueWait, defaultQueueWait)

@@ -200,3 +200,9 @@ func splitList(v string, sep byte) []string {
 	}
 	return append(out, v[start:])
 }
+
+// isEventStream says whether an answer is silent by nature and may last for hours.
+func isEventStream(h http.Header) bool {
+	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	return strings.EqualFold(strings.TrimSpace(kind), "text/event-stream")
+}

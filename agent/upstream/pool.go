@@ -22,6 +22,7 @@ type poolKey struct {
 // A pool keeps the idle connections of one API and counts its exchanges.
 type pool struct {
 	slots   chan struct{} // one for each running exchange
+	long    chan struct{} // one for each exchange that may last: event streams and upgraded ones
 	waiting atomic.Int64
 	wait    time.Duration
 
@@ -32,7 +33,7 @@ type pool struct {
 }
 
 func newPool(concurrent int, wait time.Duration) *pool {
-	return &pool{slots: make(chan struct{}, concurrent), wait: wait}
+	return &pool{slots: make(chan struct{}, concurrent), long: make(chan struct{}, maxLong), wait: wait}
 }
 
 // enter takes one of the places for exchanges, after a bounded wait. leave gives it back.
@@ -59,7 +60,25 @@ func (p *pool) enter(ctx context.Context) error {
 	}
 }
 
-func (p *pool) leave() { <-p.slots }
+// lengthen moves an exchange that may last for hours to a place of its own kind, so that idle WebSockets do not use up the
+// API's places. It says whether there was one; else the exchange keeps the place that it has.
+func (p *pool) lengthen() bool {
+	select {
+	case p.long <- struct{}{}:
+		<-p.slots
+		return true
+	default:
+		return false
+	}
+}
+
+func (p *pool) leave(long bool) {
+	if long {
+		<-p.long
+	} else {
+		<-p.slots
+	}
+}
 
 func (p *pool) busy(how string) error {
 	return &Error{Kind: Busy, NotRun: true, Err: fmt.Errorf("all %d exchanges of this API are in use %s", cap(p.slots), how)}

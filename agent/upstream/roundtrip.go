@@ -89,6 +89,7 @@ type call struct {
 	again   int         // fresh connections asked for by a sign-on
 	uploads sync.WaitGroup
 	ended   sync.Once
+	long    bool // it has a place among those that may last
 
 	began    time.Time
 	times    tunnel.Times
@@ -128,7 +129,7 @@ func (x *call) account() {
 func (x *call) done() {
 	x.ended.Do(func() {
 		x.closeBody()
-		x.t.pool.leave()
+		x.t.pool.leave(x.long)
 	})
 }
 
@@ -144,12 +145,14 @@ func (x *call) deliver(a *answer) *http.Response {
 	stripWindows(resp.Header)
 	switch {
 	case resp.StatusCode == http.StatusSwitchingProtocols:
+		x.long = x.t.pool.lengthen()
 		a.c.readUntil(time.Time{})
 		resp.Body = &upgradedBody{x: x, a: a}
 	case resp.Body == http.NoBody:
 		x.release(a, true)
 		x.done()
 	default:
+		x.long = isEventStream(resp.Header) && x.t.pool.lengthen()
 		resp.Body = &answerBody{x: x, a: a, silence: x.timeout}
 	}
 	return resp

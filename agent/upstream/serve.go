@@ -215,7 +215,7 @@ func (s *service) answer(resp *http.Response) error {
 	if body == nil {
 		return s.sent(s.st.SendResponse(out, true))
 	}
-	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
+	if isEventStream(resp.Header) {
 		body.silence = s.t.cfg.IdleTimeout
 	}
 	if n := resp.ContentLength; n > 0 && n <= atOnce && body.buffered() >= n {

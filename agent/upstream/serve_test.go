@@ -501,6 +501,76 @@ func TestServeUpgrade(t *testing.T) {
 	}
 }
 
+// TestServeUpgradeCallerEnds: an upstream that takes no notice of a half-close does not keep the exchange.
+func TestServeUpgradeCallerEnds(t *testing.T) {
+	t.Parallel()
+	u := rawUpstream(t, func(c net.Conn, br *bufio.Reader, _ string) {
+		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+		_, _ = io.Copy(io.Discard, br)
+		<-t.Context().Done() // and its own half stays open
+	})
+	r := newRig(t, Config{URL: u, Linger: 50 * time.Millisecond})
+	in := head("GET", "/ws")
+	in.Upgrade = "websocket"
+	s, err := r.relay.Open(in, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Reset(tunnel.Cancelled, "done")
+	if _, err := s.ReadResponse(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CloseWrite(nil); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case res := <-r.results:
+		if res.Problem != "cancelled" {
+			t.Errorf("%+v", res)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the exchange goes on without its caller")
+	}
+}
+
+// TestServeLongExchanges: idle WebSockets and event streams leave the API's places to ordinary calls.
+func TestServeLongExchanges(t *testing.T) {
+	t.Parallel()
+	u := rawUpstream(t, func(c net.Conn, br *bufio.Reader, head string) {
+		switch {
+		case strings.HasPrefix(head, "GET /ws"):
+			_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+			_, _ = io.Copy(io.Discard, br)
+			c.Close()
+		case strings.HasPrefix(head, "GET /events"):
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\r\ndata: 1\n\n")
+			_, _ = io.Copy(io.Discard, br)
+			c.Close()
+		default:
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		}
+	})
+	r := newRig(t, Config{URL: u, Concurrent: 2, QueueWait: 100 * time.Millisecond})
+	for i := range 10 {
+		in := head("GET", "/events")
+		if i%2 == 0 {
+			in = head("GET", "/ws")
+			in.Upgrade = "websocket"
+		}
+		s, err := r.relay.Open(in, in.Upgrade == "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Reset(tunnel.Cancelled, "done")
+		if resp, err := s.ReadResponse(t.Context()); err != nil || resp.Problem != nil {
+			t.Fatalf("exchange %d: %+v %v", i, resp, err)
+		}
+	}
+	if resp, body, err := r.exchange(t, head("GET", "/small"), ""); err != nil || string(body) != "ok" {
+		t.Errorf("beside them: %+v %q %v", resp, body, err)
+	}
+}
+
 // TestServeUpgradeIdle: an upgraded exchange that says nothing ends.
 func TestServeUpgradeIdle(t *testing.T) {
 	t.Parallel()

@@ -14,15 +14,13 @@ import (
 	"sallyport/tunnel"
 )
 
-// switchLinger is how long the caller may still send to an upstream that has ended its half of an upgraded exchange.
-const switchLinger = 10 * time.Second
-
 // A switched is an upgraded exchange: bytes both ways after a 101, until both have ended or neither says anything.
 type switched struct {
 	s      *service
 	up     *upgradedBody
 	idle   time.Duration
 	active atomic.Int64 // when bytes last went either way, in Unix nanoseconds
+	ended  atomic.Int64 // when the caller ended its half, in Unix nanoseconds; 0 while it has not
 }
 
 // upgraded passes the 101 on and then bytes, beginning with those that came right behind it.
@@ -44,7 +42,7 @@ func (s *service) upgraded(ctx context.Context, resp *http.Response) error {
 	outErr := w.fromUpstream()
 	var late *time.Timer
 	if outErr == nil {
-		late = time.AfterFunc(switchLinger, func() { s.st.Reset(tunnel.Cancelled, "the upstream has ended its half") })
+		late = time.AfterFunc(w.s.t.cfg.Linger, func() { s.st.Reset(tunnel.Cancelled, "the upstream has ended its half") })
 	} else {
 		s.cause = asError(ctx, outErr, false) // before the stream's own end hides it
 		s.st.Reset(refusalOf(s.cause.Kind).reset, "the upgraded exchange ended")
@@ -64,13 +62,23 @@ func (w *switched) touch() { w.active.Store(time.Now().UnixNano()) }
 
 func (w *switched) quiet() time.Duration { return time.Since(time.Unix(0, w.active.Load())) }
 
+// left is how long the upstream may still be read: within the idle timeout, and after the caller's end not much longer.
+// Many upstreams take no notice of a half-close, and a caller that has gone must not hold a place for the idle timeout.
+func (w *switched) left() time.Duration {
+	left := w.idle - w.quiet()
+	if at := w.ended.Load(); at != 0 {
+		left = min(left, time.Until(time.Unix(0, at).Add(w.s.t.cfg.Linger)))
+	}
+	return left
+}
+
 // fromUpstream copies until the upstream ends its half. It alone reads the connection, and ends the exchange when
-// nothing has gone either way for too long.
+// nothing has gone either way for too long, or the caller has gone for good.
 func (w *switched) fromUpstream() error {
 	buf := copyBuffers.Get().(*[chunkHead + copySize + 2]byte)
 	defer copyBuffers.Put(buf)
 	for {
-		w.up.a.c.readUntil(time.Now().Add(w.idle - w.quiet()))
+		w.up.a.c.readUntil(time.Now().Add(w.left()))
 		n, err := w.up.Read(buf[:copySize])
 		if n > 0 {
 			w.touch()
@@ -82,7 +90,9 @@ func (w *switched) fromUpstream() error {
 		switch {
 		case err == io.EOF:
 			return w.s.st.CloseWrite(nil)
-		case errors.Is(err, os.ErrDeadlineExceeded) && w.quiet() < w.idle:
+		case errors.Is(err, os.ErrDeadlineExceeded) && w.left() > 0:
+		case errors.Is(err, os.ErrDeadlineExceeded) && w.ended.Load() != 0:
+			return &Error{Kind: CallerGone, Err: fmt.Errorf("the caller ended, and the upstream did not within %s", w.s.t.cfg.Linger)}
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return &Error{Kind: TimedOut, Err: fmt.Errorf("the upgraded exchange was silent for %s", w.idle)}
 		case err != nil:
@@ -105,6 +115,8 @@ func (w *switched) fromCaller() error {
 			}
 		}
 		if err == io.EOF {
+			w.ended.Store(time.Now().UnixNano())
+			w.up.a.c.readUntil(time.Now().Add(w.left())) // fromUpstream waits already
 			return w.up.CloseWrite()
 		}
 		if err != nil {

@@ -61,6 +61,8 @@ type Options struct {
 	CallerTimeout time.Duration
 	// IdleTimeout ends upgraded exchanges and event streams in which nothing moves. Default 15 min.
 	IdleTimeout time.Duration
+	// Linger is how long one direction of an upgraded exchange may go on after the other has ended. Default 10 s.
+	Linger time.Duration
 }
 
 func (o *Options) defaults() {
@@ -78,6 +80,7 @@ func (o *Options) defaults() {
 	setDefault(&o.PlatformTimeout, 110*time.Second)
 	setDefault(&o.CallerTimeout, 75*time.Second)
 	setDefault(&o.IdleTimeout, 15*time.Minute)
+	setDefault(&o.Linger, 10*time.Second)
 }
 
 func setDefault[T int | int64 | time.Duration](v *T, def T) {

@@ -431,6 +431,27 @@ func TestUpgradesThatAreNone(t *testing.T) {
 	}
 }
 
+// An upstream that takes no notice of a half-close does not keep the exchange of a caller that has gone.
+func TestUpgradeEndsAfterItsCaller(t *testing.T) {
+	ended := make(chan bool)
+	r := start(t, func(s *tunnel.Stream) {
+		_ = s.SendResponse(&tunnel.Response{Status: 101, ContentLength: -1}, false)
+		_, _ = io.Copy(io.Discard, s) // to the caller's end, and then it says nothing
+		<-s.Context().Done()
+		close(ended)
+	}, settings{options: func(o *connector.Options) { o.Linger = 100 * time.Millisecond }})
+	conn, br := r.raw(t, handshake)
+	if _, err := http.ReadResponse(br, &http.Request{Method: "GET"}); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("the exchange goes on without its caller")
+	}
+}
+
 func TestIdleUpgradeEnds(t *testing.T) {
 	ended := make(chan bool)
 	r := start(t, func(s *tunnel.Stream) {

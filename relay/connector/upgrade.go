@@ -15,9 +15,6 @@ import (
 	"sallyport/tunnel"
 )
 
-// halfClosed is how long one direction of an upgraded exchange may go on after the other has ended.
-const halfClosed = 10 * time.Second
-
 // upgraded answers 101 and passes bytes both ways until both sides have ended, or nothing moved for IdleTimeout.
 func (c *call) upgraded(s *tunnel.Stream, resp *tunnel.Response) error {
 	if !c.upgrade {
@@ -68,6 +65,9 @@ func (c *call) passBytes(conn net.Conn, buffered *bufio.Reader, s *tunnel.Stream
 	s.SetReadTimeout(0)
 	alive := func() { idle.Reset(c.p.o.IdleTimeout) }
 
+	ended := time.AfterFunc(c.p.o.Linger, func() { s.Reset(tunnel.Cancelled, "the caller has ended its side") })
+	ended.Stop() // it starts when the caller's side ends
+	defer ended.Stop()
 	var wg sync.WaitGroup
 	stop := context.AfterFunc(c.r.Context(), func() { // the relay is being stopped
 		s.Reset(tunnel.Cancelled, "the relay is stopping")
@@ -82,6 +82,8 @@ func (c *call) passBytes(conn net.Conn, buffered *bufio.Reader, s *tunnel.Stream
 			return
 		}
 		_ = s.CloseWrite(nil)
+		// A caller that has ended its side mostly has gone, which many upstreams do not notice.
+		ended.Reset(c.p.o.Linger)
 	})
 	n, err := s.WriteTo(&aliveWriter{&deadlineWriter{conn, c.p.o.CallerTimeout}, alive})
 	c.event.Out = n
@@ -92,7 +94,7 @@ func (c *call) passBytes(conn net.Conn, buffered *bufio.Reader, s *tunnel.Stream
 		closeWrite(conn)
 	}
 	// A peer that has ended its side should end the other soon.
-	_ = conn.SetReadDeadline(time.Now().Add(halfClosed))
+	_ = conn.SetReadDeadline(time.Now().Add(c.p.o.Linger))
 	wg.Wait()
 }
 
