@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"sallyport/tunnel"
 )
 
 // headerSlack is how much more of a request's head net/http takes than the limit that the relay states: a head that is
@@ -90,7 +92,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if l.open.Add(1) <= l.most {
-			return &boundedConn{Conn: conn, l: l}, nil
+			return &boundedConn{Conn: tunnel.WrapConn(conn), l: l}, nil
 		}
 		l.open.Add(-1)
 		_ = conn.Close()
@@ -103,7 +105,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 
 // A boundedConn gives its place back when it is closed.
 type boundedConn struct {
-	net.Conn
+	*tunnel.Conn
 	l    *boundedListener
 	once sync.Once
 }
@@ -115,14 +117,14 @@ func (c *boundedConn) Close() error {
 
 // CloseWrite and SetLinger are needed on upgraded connections and to break answers off.
 func (c *boundedConn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+	if half, ok := c.Conn.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
 	return errors.ErrUnsupported
 }
 
 func (c *boundedConn) SetLinger(sec int) error {
-	if tcp, ok := c.Conn.(interface{ SetLinger(int) error }); ok {
+	if tcp, ok := c.Conn.Conn.(interface{ SetLinger(int) error }); ok {
 		return tcp.SetLinger(sec)
 	}
 	return errors.ErrUnsupported

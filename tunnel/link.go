@@ -88,8 +88,9 @@ func (e errClosed) Error() string { return "closed: " + e.reason }
 // A Link is one live WebSocket between an agent and a relay node, after the handshake. One goroutine reads and never
 // waits for a stream; one writes, and takes everything that is queued as one message. Safe for concurrent use.
 type Link struct {
-	ws *websocket.Conn
-	o  Options
+	ws   *websocket.Conn
+	conn corker // what ws is built on; nil if it was not wrapped
+	o    Options
 
 	heard atomic.Int64 // when the last byte came, Unix nanoseconds
 	rtt   atomic.Int64 // nanoseconds, 0 before the first pong
@@ -134,6 +135,9 @@ type Link struct {
 func New(ws *websocket.Conn, side Side, o Options) *Link {
 	l := newBareLink(side, o)
 	l.ws = ws
+	if l.conn = corkerUnder(ws.NetConn()); l.conn != nil {
+		l.conn.readAhead()
+	}
 	ws.SetReadLimit(MaxMessage)
 	ws.SetPingHandler(func(text string) error {
 		l.webSocketPing.Store(&text)

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"runtime"
 	"time"
@@ -13,6 +14,8 @@ const (
 	// budget is what the writer puts into one message: with the WebSocket's own header (at most 14 bytes, RFC 6455
 	// section 5.2) it is 64 kB, which is four whole TLS records.
 	budget = MaxMessage - 14
+	// tlsRecord is the most that TLS puts into one record (RFC 8446 section 5.1).
+	tlsRecord = 16 << 10
 	// piece is the largest payload of a frame that the writer makes.
 	piece = budget - headerSize
 	// quantum is how many body bytes one stream may put into a message before it is another's turn.
@@ -154,6 +157,15 @@ func (l *Link) write(b *batch) error {
 	if err := l.ws.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return err
 	}
+	if l.conn == nil || b.size <= tlsRecord {
+		return l.writeMessage(b)
+	}
+	l.conn.cork()
+	err := l.writeMessage(b)
+	return errors.Join(err, l.conn.uncork())
+}
+
+func (l *Link) writeMessage(b *batch) error {
 	w, err := l.ws.NextWriter(websocket.BinaryMessage)
 	if err != nil {
 		return err

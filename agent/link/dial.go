@@ -118,7 +118,7 @@ func (d *Dialer) open(ctx context.Context) (*websocket.Conn, error) {
 		return nil, err
 	}
 	if d.relay.Scheme == "https" {
-		if conn, err = d.secure(ctx, conn, d.relay.Hostname()); err != nil {
+		if conn, err = d.secure(ctx, tunnel.WrapConn(conn), d.relay.Hostname()); err != nil {
 			return nil, err
 		}
 	}
@@ -186,6 +186,9 @@ type boundedConn struct {
 	net.Conn
 	left int
 }
+
+// NetConn is for the link, which looks for its tunnel.Conn.
+func (c *boundedConn) NetConn() net.Conn { return c.Conn }
 
 func (c *boundedConn) Read(p []byte) (int, error) {
 	if c.left < 0 {

@@ -1,0 +1,146 @@
+package tunnel
+
+import (
+	"net"
+	"sync"
+)
+
+// A Conn is the network connection underneath a link's TLS. TLS hands each of its records, 16 kB at most, to the network
+// on its own, and reads them one by one; that is four system calls for a message, and four times the other side wakes up.
+// A Conn lets the link send a message's records together, and reads ahead while much comes.
+//
+// Until a link uses it, it is the connection that it wraps and nothing else. Who makes the connection wraps it, before TLS;
+// the link finds it by itself, through every connection that has a method NetConn.
+type Conn struct {
+	net.Conn
+
+	mu   sync.Mutex // guards what is held back; held across writes, so that their order stays
+	held *segment   // nil unless corked
+
+	// The reader's own.
+	ahead bool     // read ahead where it pays
+	busy  bool     // the last read filled what it was given: more is there
+	got   *segment // nil unless it holds what was read ahead
+}
+
+// segmentSize holds a message with what TLS adds to each of its records.
+const segmentSize = MaxMessage + 1<<10
+
+// A segment is memory that a busy connection borrows; an idle one has none.
+type segment struct {
+	buf  [segmentSize]byte
+	r, w int // buf[r:w] is what it holds
+}
+
+var segments = sync.Pool{New: func() any { return new(segment) }}
+
+func newSegment() *segment {
+	s := segments.Get().(*segment)
+	s.r, s.w = 0, 0
+	return s
+}
+
+// WrapConn makes a Conn of a network connection.
+func WrapConn(c net.Conn) *Conn { return &Conn{Conn: c} }
+
+// A corker is a Conn, or what embeds one.
+type corker interface {
+	cork()
+	uncork() error
+	readAhead()
+}
+
+// corkerUnder finds the Conn on which a link's connection is built; nil if there is none.
+func corkerUnder(c net.Conn) corker {
+	for c != nil {
+		if found, ok := c.(corker); ok {
+			return found
+		}
+		wrapper, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			return nil
+		}
+		c = wrapper.NetConn()
+	}
+	return nil
+}
+
+// cork holds back what is written until uncork.
+func (c *Conn) cork() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.held == nil {
+		c.held = newSegment()
+	}
+}
+
+// uncork writes what was held back.
+func (c *Conn) uncork() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.held == nil {
+		return nil
+	}
+	err := c.release()
+	segments.Put(c.held)
+	c.held = nil
+	return err
+}
+
+// release writes what is held back, and goes on holding back. c.mu is held.
+func (c *Conn) release() error {
+	held := c.held.buf[:c.held.w]
+	c.held.w = 0
+	if len(held) == 0 {
+		return nil
+	}
+	_, err := c.Conn.Write(held)
+	return err
+}
+
+func (c *Conn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.held == nil {
+		return c.Conn.Write(p)
+	}
+	if len(p) > segmentSize-c.held.w {
+		if err := c.release(); err != nil {
+			return 0, err
+		}
+	}
+	if len(p) > segmentSize {
+		return c.Conn.Write(p)
+	}
+	c.held.w += copy(c.held.buf[c.held.w:], p)
+	return len(p), nil
+}
+
+// readAhead lets reads take more from the network than was asked for. The reader alone calls it.
+func (c *Conn) readAhead() { c.ahead = true }
+
+func (c *Conn) Read(p []byte) (int, error) {
+	if c.got == nil {
+		if !c.ahead || !c.busy || len(p) >= segmentSize {
+			n, err := c.Conn.Read(p)
+			c.busy = n == len(p)
+			return n, err
+		}
+		s := newSegment()
+		n, err := c.Conn.Read(s.buf[:])
+		if n == 0 {
+			segments.Put(s)
+			return 0, err
+		}
+		// An error that came with bytes comes again with the next read.
+		s.w, c.got, c.busy = n, s, n == segmentSize
+	}
+	s := c.got
+	n := copy(p, s.buf[s.r:s.w])
+	if s.r += n; s.r == s.w {
+		segments.Put(s)
+		c.got = nil
+		c.busy = c.busy || n == len(p)
+	}
+	return n, nil
+}
