@@ -49,7 +49,7 @@ func (a *Agent) exchange(st upstream.Stream, in *tunnel.Request, e *audit.Event)
 	}
 	e.Verdict, e.Rule = audit.Allowed, v.Rule
 	policy.StripOverrides(in.Header, api.overrides)
-	r := api.transport.Serve(st.Context(), st)
+	r := api.transport.Serve(st)
 	e.Status, e.In, e.Out, e.Auth, e.Problem = r.Status, r.BytesIn, r.BytesOut, r.Protocol, r.Problem
 }
 

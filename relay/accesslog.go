@@ -229,7 +229,12 @@ func appendText(b []byte, name, value string) []byte {
 	b = append(b, ',', '"')
 	b = append(b, name...)
 	b = append(b, '"', ':', '"')
-	for _, r := range value { // what is not UTF-8 becomes U+FFFD
+	plain := 0
+	for plain < len(value) && value[plain] >= ' ' && value[plain] < 0x7f && value[plain] != '"' && value[plain] != '\\' {
+		plain++
+	}
+	b = append(b, value[:plain]...)
+	for _, r := range value[plain:] { // what is not UTF-8 becomes U+FFFD
 		switch {
 		case r == '"' || r == '\\':
 			b = append(b, '\\', byte(r))

@@ -253,6 +253,7 @@ func FuzzReader(f *testing.F) {
 		for _, s := range streams {
 			s.kill(l.err, true)
 		}
+		close(l.done)
 		l.serving.Wait()
 		if held := l.held.Load(); held != 0 {
 			t.Errorf("%d bytes are held by streams that are gone", held)

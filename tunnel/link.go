@@ -101,6 +101,8 @@ type Link struct {
 
 	done    chan struct{} // closed when the link has failed or ended
 	wake    chan struct{} // capacity 1: there is something to write
+	work    chan *Stream  // to a goroutine that has served a stream and waits for another; nil sends it home
+	waiting atomic.Int64  // how many of those there are
 	serving sync.WaitGroup
 
 	mu       sync.Mutex // guards everything below
@@ -157,7 +159,7 @@ func newBareLink(side Side, o Options) *Link {
 	o.StallTimeout = orDefault(o.StallTimeout, defaultStall)
 	l := &Link{
 		o:    o,
-		done: make(chan struct{}), wake: make(chan struct{}, 1), idle: make(chan struct{}),
+		done: make(chan struct{}), wake: make(chan struct{}, 1), idle: make(chan struct{}), work: make(chan *Stream),
 		streams: map[uint64]*Stream{}, next: uint64(side), peerMax: defaultMaxStreams,
 	}
 	if side == AgentSide {
@@ -480,6 +482,7 @@ func (l *Link) tickLoop() {
 				return
 			}
 			l.sweep(now)
+			l.sendHome()
 		}
 	}
 }

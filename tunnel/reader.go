@@ -194,8 +194,11 @@ func (l *Link) onOpen(h frameHeader, payload []byte) error {
 		return nil
 	}
 	s.accept(req, h.flags&flagEnd != 0)
-	l.serving.Add(1)
-	go l.serve(s)
+	select {
+	case l.work <- s:
+	default:
+		l.serving.Go(func() { l.serveMany(s) })
+	}
 	return nil
 }
 
@@ -212,11 +215,36 @@ func (l *Link) whyRefused() string {
 	return "the link's memory is in use"
 }
 
+// serveMany serves one stream after another until it is sent home or the link ends. A goroutine that has served has the
+// stack that serving needs; a new one grows it anew, which costs more than anything else about a small exchange.
+func (l *Link) serveMany(s *Stream) {
+	for s != nil {
+		l.serve(s)
+		l.waiting.Add(1)
+		select {
+		case s = <-l.work:
+		case <-l.done:
+			s = nil
+		}
+		l.waiting.Add(-1)
+	}
+}
+
 // serve runs Serve and leaves nothing of the stream behind.
 func (l *Link) serve(s *Stream) {
-	defer l.serving.Done()
 	defer s.release()
 	l.o.Serve(s)
+}
+
+// sendHome ends a quarter of the goroutines that wait for streams, so that a quiet link soon has none.
+func (l *Link) sendHome() {
+	for range l.waiting.Load()/4 + 1 {
+		select {
+		case l.work <- nil:
+		default:
+			return
+		}
+	}
 }
 
 func (l *Link) onHead(h frameHeader, payload []byte) error {

@@ -9,7 +9,7 @@
 // http.ReadResponse's, behind a check of the head's size and form.
 //
 //	t, err := upstream.New(upstream.Config{Name: "orders", URL: u, Auth: upstream.Auth{...}, Log: log})
-//	result := t.Serve(ctx, stream) // one exchange of the tunnel; or, as an http.RoundTripper:
+//	result := t.Serve(stream) // one exchange of the tunnel; or, as an http.RoundTripper:
 //	resp, err := t.RoundTrip(req)
 //	t.Close()
 //

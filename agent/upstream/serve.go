@@ -68,14 +68,12 @@ type service struct {
 }
 
 // Serve makes the exchange of one stream: it asks the upstream and answers the stream, or resets it. It returns when
-// nothing of the exchange is left. The stream's own end, and ctx's, close the upstream connection at once.
-func (t *Transport) Serve(ctx context.Context, st Stream) Result {
-	xctx, cancel := context.WithCancelCause(st.Context())
-	defer cancel(nil)
-	defer context.AfterFunc(ctx, func() { cancel(fmt.Errorf("the agent ends the exchange: %w", context.Cause(ctx))) })()
+// nothing of the exchange is left. The stream's end closes the upstream connection at once.
+func (t *Transport) Serve(st Stream) Result {
+	ctx := st.Context()
 	s := &service{t: t, st: st, in: st.Request()}
 	s.body = &streamBody{st: st, limit: t.cfg.BodyLimit, silence: t.timeout(s.in), expect: s.in.Expect}
-	err := s.serve(xctx)
+	err := s.serve(ctx)
 	s.body.close()
 	if s.x != nil {
 		s.x.uploads.Wait()
@@ -86,7 +84,7 @@ func (t *Transport) Serve(ctx context.Context, st Stream) Result {
 	case s.cause != nil:
 		s.fail(s.cause)
 	case err != nil:
-		s.fail(asError(xctx, err, false))
+		s.fail(asError(ctx, err, false))
 	}
 	return s.result
 }

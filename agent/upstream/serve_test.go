@@ -56,7 +56,7 @@ func newRig(t testing.TB, cfg Config) *rig {
 	rws, aws := sockets(t)
 	r.relay = tunnel.New(rws, tunnel.RelaySide, tunnel.Options{})
 	agent := tunnel.New(aws, tunnel.AgentSide, tunnel.Options{Serve: func(s *tunnel.Stream) {
-		r.results <- tr.Serve(context.Background(), s)
+		r.results <- tr.Serve(s)
 	}})
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = r.relay.Run(context.Background()) })

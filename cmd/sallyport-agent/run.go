@@ -57,10 +57,16 @@ func (p *program) serve(ctx context.Context) error {
 		return err
 	}
 	log.Info("agent starts", "version", version(), "identity", id, "relay", c.Relay, "config", p.config, "state", dir.String())
+	ballast := make([]byte, ballastSize)
 	err = a.Run(ctx)
+	runtime.KeepAlive(ballast)
 	log.Info("agent stopped")
 	return err
 }
+
+// ballastSize is address space that is never touched. The garbage collector lets the heap grow to twice what it holds, which
+// is so little here that it would run many times a second under load; with the ballast it waits for more.
+const ballastSize = 8 << 20
 
 // environmentProxy reads HTTPS_PROXY and NO_PROXY once.
 func environmentProxy() link.ProxyFunc {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime"
 
 	"github.com/spf13/cobra"
 
@@ -36,10 +37,16 @@ the present ones end, and stops; a second signal stops it at once.`,
 			if err != nil {
 				return fmt.Errorf("start the relay: %w", err)
 			}
+			ballast := make([]byte, ballastSize)
+			defer runtime.KeepAlive(ballast)
 			return r.Run(cmd.Context())
 		},
 	}
 }
+
+// ballastSize is address space that is never touched. The garbage collector lets the heap grow to twice what it holds, which
+// is so little here that it would run many times a second under load; with the ballast it waits for more.
+const ballastSize = 8 << 20
 
 func newLog(c relay.Log, w io.Writer) *slog.Logger {
 	var level slog.Level
