@@ -252,7 +252,7 @@ func TestLongWordsAreCut(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("ü", 100_000)
 	b := appendLine(nil, Event{Kind: Call, Request: long, API: long, Method: long, Path: long, Caller: long, Detail: long, Rule: long})
-	if len(b) > 8192 {
+	if len(b) > 12<<10 { // a letter that takes two bytes is written as six
 		t.Errorf("the line has %d bytes", len(b))
 	}
 	var p parsed

@@ -1,8 +1,6 @@
 package audit
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,24 +31,6 @@ func Open(dir state.Dir, o Options) (*Log, error) {
 		return nil, fmt.Errorf("open the audit record: %w", err)
 	}
 	return &Log{queue: make(chan Event, o.Queue), file: f, log: o.Log}, nil
-}
-
-// A line is an Event with its format.
-type line struct {
-	Version int `json:"v"`
-	Event
-}
-
-// appendLine appends e as one line. JSON escapes control characters, so no caller can begin a line of its own.
-func appendLine(b []byte, e Event) []byte {
-	buf := bytes.NewBuffer(b)
-	enc := json.NewEncoder(buf)
-	enc.SetEscapeHTML(false)
-	e.Time = e.Time.UTC()
-	if err := enc.Encode(line{formatVersion, e.bounded()}); err != nil {
-		return b // a struct of strings and finite numbers: cannot happen
-	}
-	return buf.Bytes()
 }
 
 // A rotated file is set aside when it is full; the oldest of those set aside are deleted.
