@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// maxAgents and maxCodes bound a record.
+	// maxAgents and maxCodes bound a record. There are at most maxCodes open codes, and as many used ones.
 	maxAgents = 128
 	maxCodes  = 32
 )
@@ -66,11 +66,22 @@ func (r *Record) agent(id string) *Agent {
 	return nil
 }
 
-// withCode adds a code and drops the expired ones.
+// withCode adds a code, and drops the expired ones and the oldest of the used ones beyond maxCodes. Used ones are kept for
+// the agent that repeats its join, and to tell others what has happened; they are not open.
 func (r Record) withCode(c Code, now time.Time) (Record, error) {
 	live := slices.DeleteFunc(slices.Clone(r.Codes), func(c Code) bool { return now.After(c.Expires) })
-	if len(live) >= maxCodes {
-		return r, fmt.Errorf("%w: %d join codes of gateway %s have not expired yet", ErrFull, len(live), r.Name)
+	open := 0
+	for i := range live {
+		if live[i].UsedBy == "" {
+			open++
+		}
+	}
+	if open >= maxCodes {
+		return r, fmt.Errorf("%w: %d join codes of gateway %s wait to be used and have not expired yet", ErrFull, open, r.Name)
+	}
+	for used := len(live) - open; used > maxCodes; used-- {
+		oldest := slices.IndexFunc(live, func(c Code) bool { return c.UsedBy != "" }) // codes are in the order of their making
+		live = slices.Delete(live, oldest, oldest+1)
 	}
 	r.Codes = append(live, c)
 	return r, nil

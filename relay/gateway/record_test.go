@@ -39,3 +39,48 @@ func TestRevokedAgentsKeepNobodyOut(t *testing.T) {
 		t.Errorf("one agent too many: %v, %d agents", refusal, len(r.Agents))
 	}
 }
+
+// TestUsedCodesAreNotOpen: a code that an agent has joined with is kept for a while, so that the agent can repeat its join, but
+// it does not count among those that wait to be used.
+func TestUsedCodesAreNotOpen(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	key := func(i int) ed25519.PublicKey {
+		return binary.BigEndian.AppendUint32(make([]byte, ed25519.PublicKeySize-4), uint32(i))
+	}
+	r := Record{Name: "plant1"}
+	for i := range 3 * maxCodes {
+		var err error
+		if r, err = r.withCode(Code{Key: key(i), Expires: now.Add(time.Hour)}, now); err != nil {
+			t.Fatalf("code %d, all before it used: %v", i, err)
+		}
+		if r, err = r.redeem(key(i), key(i), "", now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(r.Codes) > 2*maxCodes {
+		t.Errorf("%d codes are kept", len(r.Codes))
+	}
+	last := key(3*maxCodes - 1)
+	if _, err := r.redeem(last, last, "", now); err != nil {
+		t.Errorf("the last join repeated: %v", err)
+	}
+	if refusal, _ := errors.AsType[*tunnel.Refusal](second(r.redeem(last, key(9999), "", now))); refusal == nil || refusal.Code != "code-used" {
+		t.Errorf("the last code from another agent: %v", refusal)
+	}
+	for i := range maxCodes {
+		var err error
+		if r, err = r.withCode(Code{Key: key(1000 + i), Expires: now.Add(time.Hour)}, now); err != nil {
+			t.Fatalf("open code %d: %v", i, err)
+		}
+	}
+	full := Code{Key: key(2000), Expires: now.Add(2 * time.Hour)}
+	if _, err := r.withCode(full, now); !errors.Is(err, ErrFull) {
+		t.Errorf("one open code too many: %v", err)
+	}
+	if _, err := r.withCode(full, now.Add(time.Hour+time.Second)); err != nil {
+		t.Errorf("after the others have expired: %v", err)
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
