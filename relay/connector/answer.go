@@ -91,8 +91,8 @@ func (c *call) noBody(s *tunnel.Stream) error {
 // copyBody sends the body on, piece by piece, each as soon as it is there. An answer with a length must have it.
 func (c *call) copyBody(s *tunnel.Stream, length int64) error {
 	b := &bodyWriter{c: c, s: s, length: length}
-	if length < 0 && s.Buffered() == 0 && !s.Ended() {
-		_ = c.rc.Flush() // the head alone: the first byte of an event stream can be minutes away
+	if length != 0 && s.Buffered() == 0 && !s.Ended() {
+		_ = c.rc.Flush() // the head alone: the first byte of the body can be minutes away
 	}
 	if _, err := s.WriteTo(b); err != nil {
 		return err

@@ -551,3 +551,25 @@ func TestUnreadBodyIsNotARequest(t *testing.T) {
 		t.Error("the rest of a body was run as a request")
 	}
 }
+
+// TestHeadArrivesBeforeTheBody: a caller may act on the head of an answer whose body takes its time, also where its length is known.
+func TestHeadArrivesBeforeTheBody(t *testing.T) {
+	more := make(chan struct{})
+	r := start(t, func(s *tunnel.Stream) {
+		_ = s.SendResponse(&tunnel.Response{Status: 200, ContentLength: 4}, false)
+		select {
+		case <-more:
+		case <-s.Context().Done():
+		}
+		_, _ = io.WriteString(s, "body")
+		_ = s.CloseWrite(nil)
+	}, settings{})
+	both(t, func(t *testing.T, caller *http.Client) {
+		caller.Timeout = 5 * time.Second
+		resp := r.do(t, caller, "GET", "/plant1/orders/", nil)
+		more <- struct{}{}
+		if got := text(t, resp.Body); got != "body" || resp.ContentLength != 4 {
+			t.Errorf("%q of %d bytes", got, resp.ContentLength)
+		}
+	})
+}
