@@ -86,6 +86,9 @@ func (c *call) over(link *gateway.Link, req *tunnel.Request, held []byte, whole 
 		return c.better(err)
 	}
 	clock.stop()
+	if c.upload != nil {
+		c.upload.answered.Store(true)
+	}
 	c.account(time.Since(opened), resp)
 	if resp.Problem != nil {
 		return c.problemOfAgent(resp)

@@ -15,6 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
 	"sallyport/relay/connector"
 	"sallyport/tunnel"
 )
@@ -572,4 +575,98 @@ func TestHeadArrivesBeforeTheBody(t *testing.T) {
 			t.Errorf("%q of %d bytes", got, resp.ContentLength)
 		}
 	})
+}
+
+// TestEarlyAnswerOutlivesTheUpload: once the answer is under way, the caller's body is of no more weight. A caller that has read
+// 401 or 413 sends nothing more, and must have the whole answer, however long that takes.
+func TestEarlyAnswerOutlivesTheUpload(t *testing.T) {
+	const part = 64 << 10
+	r := start(t, func(s *tunnel.Stream) {
+		_ = s.SendResponse(&tunnel.Response{Status: 413, ContentLength: 8 * part}, false)
+		read := make(chan struct{})
+		go func() { defer close(read); _, _ = io.Copy(io.Discard, s) }()
+		defer func() { <-read }() // the relay ends it behind the answer
+		for range 8 {
+			_, _ = s.Write(make([]byte, part))
+			time.Sleep(100 * time.Millisecond)
+		}
+		_ = s.CloseWrite(nil)
+	}, settings{options: func(o *connector.Options) { o.CallerTimeout = 300 * time.Millisecond }})
+	both(t, func(t *testing.T, caller *http.Client) {
+		body, stop := io.Pipe()
+		defer stop.Close()
+		go func() { // ends with the pipe
+			for b := make([]byte, 16<<10); ; {
+				if _, err := stop.Write(b); err != nil {
+					return
+				}
+			}
+		}()
+		defer body.Close()
+		resp := r.do(t, caller, "PUT", "/plant1/orders/", struct{ io.Reader }{body})
+		got, err := io.ReadAll(resp.Body)
+		if resp.StatusCode != 413 || len(got) != 8*part || err != nil {
+			t.Errorf("%d, %d bytes of %d: %v", resp.StatusCode, len(got), 8*part, err)
+		}
+	})
+}
+
+// TestBodyThatFailsBehindAnAnswer: a caller of HTTP/2 ends its body short of its announced length, because the answer is there.
+func TestBodyThatFailsBehindAnAnswer(t *testing.T) {
+	answered, more := make(chan struct{}), make(chan struct{})
+	r := start(t, func(s *tunnel.Stream) {
+		_ = s.SendResponse(&tunnel.Response{Status: 401, ContentLength: 7}, false)
+		select {
+		case <-more:
+		case <-s.Context().Done():
+			return
+		}
+		_, _ = io.WriteString(s, "not you")
+		_ = s.CloseWrite(nil)
+	}, settings{})
+	conn, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_, _ = io.WriteString(conn, http2.ClientPreface)
+	f := http2.NewFramer(conn, conn)
+	_ = f.WriteSettings()
+	var head bytes.Buffer
+	enc := hpack.NewEncoder(&head)
+	for _, field := range [...][2]string{
+		{":method", "PUT"}, {":scheme", "http"}, {":authority", "relay"}, {":path", "/plant1/orders/"}, {"content-length", "1000000"},
+	} {
+		_ = enc.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
+	}
+	_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: head.Bytes(), EndHeaders: true})
+	_ = f.WriteData(1, false, make([]byte, 1000))
+	go func() { // ends with the exchange, and before the test, which waits for its answer
+		<-answered
+		_ = f.WriteData(1, true, nil)
+		time.Sleep(100 * time.Millisecond) // for the relay to find its body failed
+		close(more)
+	}()
+	var body []byte
+	for {
+		frame, err := f.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch frame := frame.(type) {
+		case *http2.HeadersFrame:
+			close(answered)
+		case *http2.RSTStreamFrame:
+			t.Fatalf("the answer was destroyed after %q: %v", body, frame.ErrCode)
+		case *http2.DataFrame:
+			body = append(body, frame.Data()...)
+			if frame.StreamEnded() {
+				if string(body) != "not you" {
+					t.Errorf("the body is %q", body)
+				}
+				return
+			}
+		}
+	}
 }

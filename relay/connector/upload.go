@@ -25,9 +25,10 @@ type upload struct {
 
 	ended    atomic.Bool // the caller's body was read to its end
 	begun    atomic.Bool // bytes have been taken from the caller: the request can no longer be sent again
+	answered atomic.Bool // the head of the final answer is there: what fails now ends the upload alone
 	stopping atomic.Bool
 	done     chan struct{}
-	failed   atomic.Pointer[Problem] // why the upload gave the stream up, set before that
+	failed   atomic.Pointer[Problem] // why the upload failed, set before it gave the stream up
 }
 
 func startUpload(c *call, s *tunnel.Stream, k clock, req *tunnel.Request) *upload {
@@ -48,7 +49,7 @@ func startUpload(c *call, s *tunnel.Stream, k clock, req *tunnel.Request) *uploa
 	return u
 }
 
-// run copies until the body's end. A caller that fails has its stream reset, which ends the wait for the answer.
+// run copies until the body's end. A caller that fails before the answer has its stream reset, which ends the wait for it.
 func (u *upload) run() {
 	buf := uploadBuffers.Get().(*[32 << 10]byte)
 	defer uploadBuffers.Put(buf)
@@ -106,9 +107,14 @@ func (u *upload) tooLarge() *Problem {
 	return p
 }
 
+// giveUp ends the upload, and the exchange with it if it has no answer yet. An answer under way is not the body's to
+// destroy: a caller that has read 401 or 413 stops sending, and reads on. The upstream never gets a body's end that was
+// none; if it answers without the rest, the answer goes out whole, and if it waits for it, the answer's own timeouts end it.
 func (u *upload) giveUp(code tunnel.ResetCode, p *Problem) {
 	u.failed.CompareAndSwap(nil, p)
-	u.s.Reset(code, p.Error())
+	if !u.answered.Load() {
+		u.s.Reset(code, p.Error())
+	}
 }
 
 // finish gives a caller that was answered early the time to send the rest, then stops. An HTTP/1 caller reads the answer
