@@ -39,11 +39,9 @@ func (c *call) authenticate(pub *Published) error {
 func (c *call) unauthorised(pub *Published, code, detail string) *Problem {
 	p := NewProblem(code, detail)
 	// RFC 9110 section 11.6.1 demands a challenge. For keys no scheme is registered; this one says what a person needs.
-	p.Challenge = `ApiKey realm="` + pub.Gateway + "/" + pub.Name + `"`
+	p.Challenge = `ApiKey realm="` + pub.Gateway + "/" + pub.Name + `", header="` + quotable(pub.keyHeader()) + `"`
 	if pub.KeyQuery != "" {
 		p.Challenge += `, query="` + quotable(pub.KeyQuery) + `"`
-	} else {
-		p.Challenge += `, header="` + quotable(pub.keyHeader()) + `"`
 	}
 	return p
 }
@@ -67,12 +65,14 @@ func (p *Published) keyHeader() string {
 	return http.CanonicalHeaderKey(p.KeyHeader)
 }
 
+// keyPlace names every place in which the key is accepted.
 func (p *Published) keyPlace() string {
+	place := "the X-API-Key header"
+	if p.KeyHeader != "" {
+		place = "the " + quotable(p.KeyHeader) + " header"
+	}
 	if p.KeyQuery != "" {
-		return "the query parameter " + quotable(p.KeyQuery)
+		place += " or in the query parameter " + quotable(p.KeyQuery)
 	}
-	if p.KeyHeader == "" {
-		return "the X-API-Key header"
-	}
-	return "the " + quotable(p.KeyHeader) + " header"
+	return place
 }

@@ -229,7 +229,7 @@ func TestKeys(t *testing.T) {
 		} {
 			resp := r.do(t, caller, "POST", "/plant1/orders"+bad.path, strings.NewReader("body"), bad.fields...)
 			wantProblem(t, resp, 401, bad.code, "relay", "no")
-			if got := resp.Header.Get("Www-Authenticate"); got != `ApiKey realm="plant1/orders", query="code"` {
+			if got := resp.Header.Get("Www-Authenticate"); got != `ApiKey realm="plant1/orders", header="X-Orders-Key", query="code"` {
 				t.Errorf("WWW-Authenticate %q", got)
 			}
 		}
@@ -241,6 +241,37 @@ func TestKeys(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestKeyPlacesAreNamed: a connector takes its key in the header, its own or X-API-Key, and in the query parameter if it has one.
+func TestKeyPlacesAreNamed(t *testing.T) {
+	for _, place := range []struct{ header, query, detail, challenge string }{
+		{"", "", "the X-API-Key header.", `header="X-Api-Key"`},
+		{"X-Orders-Key", "", "the X-Orders-Key header.", `header="X-Orders-Key"`},
+		{"", "code", "the X-API-Key header or in the query parameter code.", `header="X-Api-Key", query="code"`},
+		{"X-Orders-Key", "code", "the X-Orders-Key header or in the query parameter code.", `header="X-Orders-Key", query="code"`},
+	} {
+		r := start(t, respond(200, ""), settings{connector: func(c *connector.Connector) {
+			c.Auth, c.KeyHeader, c.KeyQuery = []string{connector.AuthKey}, place.header, place.query
+		}})
+		resp := r.do(t, http.DefaultClient, "GET", "/plant1/orders/", nil)
+		if got, want := resp.Header.Get("Www-Authenticate"), `ApiKey realm="plant1/orders", `+place.challenge; got != want {
+			t.Errorf("WWW-Authenticate %s, want %s", got, want)
+		}
+		if got := text(t, resp.Body); !strings.Contains(got, "Send the connector's key in "+place.detail) {
+			t.Errorf("the answer names the place as %s", got)
+		}
+		header := place.header
+		if header == "" {
+			header = "X-Api-Key"
+		}
+		if resp := r.do(t, http.DefaultClient, "GET", "/plant1/orders/", nil, header, r.key); resp.StatusCode != 200 {
+			t.Errorf("the key in %s: %d", header, resp.StatusCode)
+		}
+		if resp := r.do(t, http.DefaultClient, "GET", "/plant1/orders/?code="+r.key, nil); (resp.StatusCode == 200) != (place.query != "") {
+			t.Errorf("the key in the query: %d", resp.StatusCode)
+		}
+	}
 }
 
 func TestPing(t *testing.T) {
