@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ func (c *call) answer(s *tunnel.Stream, resp *tunnel.Response) error {
 	headAt := time.Now()
 	h := c.w.Header()
 	trailers := trailerNames(resp.Header["Trailer"])
+	c.warnOfCookies(resp.Header["Set-Cookie"])
 	copyResponse(h, resp.Header, c.shared())
 	bodyless := c.r.Method == http.MethodHead || resp.Status == http.StatusNoContent || resp.Status == http.StatusNotModified
 	if resp.ContentLength >= 0 && resp.Status != http.StatusNoContent {
@@ -47,6 +49,17 @@ func (c *call) answer(s *tunnel.Stream, resp *tunnel.Response) error {
 	}
 	c.event.Took.Answer = time.Since(headAt)
 	return nil
+}
+
+// warnOfCookies says once for each connector that its API sets cookies that are dropped.
+func (c *call) warnOfCookies(cookies []string) {
+	if len(cookies) == 0 || c.shared() == "" || !slices.ContainsFunc(cookies, hostCookie) {
+		return
+	}
+	if _, warned := c.p.hostCookies.LoadOrStore(c.place.Published.ID, true); !warned {
+		c.p.o.Log.Warn("a __Host- cookie of the API was dropped: it needs a host name of the connector's own (--host)",
+			"request", c.event.ID, "gateway", c.event.Gateway, "connector", c.event.Connector)
+	}
 }
 
 // trailerKey: net/http sends a trailer that was not announced only under its prefix.

@@ -148,10 +148,13 @@ func valid(values []string) []string {
 }
 
 // confineCookies takes the domain from cookies, so that none reaches a parent domain, and on a shared host confines
-// them to the connector's path.
+// them to the connector's path. Those that cannot be confined are dropped there; see hostCookie.
 func confineCookies(cookies []string, shared string) []string {
 	out := make([]string, 0, len(cookies))
 	for _, cookie := range cookies {
+		if shared != "" && hostCookie(cookie) {
+			continue
+		}
 		var b strings.Builder
 		for i, part := range strings.Split(cookie, ";") {
 			name, _, _ := strings.Cut(part, "=")
@@ -170,6 +173,14 @@ func confineCookies(cookies []string, shared string) []string {
 		out = append(out, b.String())
 	}
 	return out
+}
+
+// hostCookie says whether a cookie claims its whole host (RFC 6265bis section 4.1.3.2). Browsers take a __Host- cookie with
+// Path=/ only, and then send it to every connector on the host; under another name the API would not know it again.
+func hostCookie(cookie string) bool {
+	const prefix = "__Host-"
+	cookie = strings.TrimLeft(cookie, " \t")
+	return len(cookie) >= len(prefix) && strings.EqualFold(cookie[:len(prefix)], prefix)
 }
 
 // withoutWindows removes the challenges Negotiate, NTLM and Kerberos: Windows authentication happens inside, and a

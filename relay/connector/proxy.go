@@ -97,6 +97,8 @@ type Proxy struct {
 	active atomic.Int64
 	calls  sync.WaitGroup
 	each   counters
+	// hostCookies has the IDs of connectors that were warned about; like counters, never more than were published.
+	hostCookies sync.Map
 }
 
 // NewProxy makes a Proxy.

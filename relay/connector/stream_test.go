@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -667,6 +669,34 @@ func TestBodyThatFailsBehindAnAnswer(t *testing.T) {
 				}
 				return
 			}
+		}
+	}
+}
+
+// TestHostCookiesNeedAHost: browsers take a __Host- cookie for "/" only, where all connectors of the host would get it.
+func TestHostCookiesNeedAHost(t *testing.T) {
+	cookies := []string{"Set-Cookie", "__Host-sid=1; Path=/; Secure", "Set-Cookie", "__HOST-b=2; Path=/; Secure", "Set-Cookie", "c=3; Path=/"}
+	var log bytes.Buffer
+	for host, want := range map[string][]string{
+		"":                   {"c=3; Path=/plant1/orders/"},
+		"orders.example.com": {"__Host-sid=1; Path=/; Secure", "__HOST-b=2; Path=/; Secure", "c=3; Path=/"},
+	} {
+		log.Reset()
+		r := start(t, respond(200, "", cookies...), settings{host: host, options: func(o *connector.Options) {
+			o.Log = slog.New(slog.NewTextHandler(&log, nil))
+		}})
+		path := "/"
+		if host == "" {
+			path = "/plant1/orders/"
+		}
+		for range 2 {
+			resp := r.do(t, http.DefaultClient, "GET", path, nil)
+			if got := resp.Header["Set-Cookie"]; !slices.Equal(got, want) {
+				t.Errorf("on the host %q: %q, want %q", host, got, want)
+			}
+		}
+		if got := strings.Count(log.String(), "__Host- cookie"); got > 1 || (got == 1) != (host == "") {
+			t.Errorf("on the host %q: warned %d times", host, got)
 		}
 	}
 }
