@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -33,8 +32,7 @@ const (
 // is by the message. The stream persists asynchronously: the events of the last seconds before a power failure are
 // lost, those before a crash of the process are not.
 type accessLog struct {
-	js      jetstream.JetStream
-	log     *slog.Logger
+	store   *Store
 	queue   chan []byte
 	dropped atomic.Uint64
 
@@ -43,8 +41,8 @@ type accessLog struct {
 	done chan struct{}
 }
 
-func openAccessLog(ctx context.Context, js jetstream.JetStream, maxBytes int64, maxAge time.Duration, log *slog.Logger) (*accessLog, error) {
-	_, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+func openAccessLog(ctx context.Context, st *Store, maxBytes int64, maxAge time.Duration) (*accessLog, error) {
+	_, err := st.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name:        accessStream,
 		Subjects:    []string{accessSubject},
 		Storage:     jetstream.FileStorage,
@@ -59,7 +57,7 @@ func openAccessLog(ctx context.Context, js jetstream.JetStream, maxBytes int64, 
 	stopCtx, stop := context.WithCancel(context.Background())
 	haltCtx, halt := context.WithCancel(context.Background())
 	l := &accessLog{
-		js: js, log: log, queue: make(chan []byte, logQueue),
+		store: st, queue: make(chan []byte, logQueue),
 		stop: stop, halt: halt, done: make(chan struct{}),
 	}
 	go l.run(stopCtx, haltCtx) // close waits for it
@@ -107,16 +105,25 @@ func (l *accessLog) run(stop, halt context.Context) {
 			l.dropped.Add(uint64(events))
 			if time.Since(warned) > logWarnEvery {
 				warned = time.Now()
-				l.log.Error("events of the access log were lost", "dropped", l.dropped.Load(), "error", err)
+				l.store.log.Error("events of the access log were lost", "dropped", l.dropped.Load(), "error", err)
 			}
 		}
 	}
 }
 
 func (l *accessLog) write(ctx context.Context, batch []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	if err := l.store.failure(); err != nil {
+		return err
+	}
+	if err := l.store.room(logReserve); err != nil {
+		return err
+	}
+	within, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	_, err := l.js.Publish(ctx, accessSubject, batch)
+	_, err := l.store.js.Publish(within, accessSubject, batch)
+	if err != nil && ctx.Err() == nil {
+		err = l.store.report(err)
+	}
 	return err
 }
 

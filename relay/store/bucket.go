@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -20,9 +19,10 @@ type Bucket struct {
 	name  string
 	kv    jetstream.KeyValue
 
-	// mu makes a write and its mark in the witness one step, so that the witness counts each key once.
-	mu sync.Mutex
-	// known holds the keys that ever had a value; guarded by mu.
+	// writing holds one token while a key is written and noted by the witness, so that the witness counts each key once.
+	// It is no mutex, because who waits for it may give up.
+	writing chan struct{}
+	// known holds the keys that ever had a value; guarded by writing.
 	known map[string]bool
 }
 
@@ -49,7 +49,7 @@ func (s *Store) Bucket(ctx context.Context, name string) (*Bucket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the bucket %q: %w", name, err)
 	}
-	b := &Bucket{store: s, name: name, kv: kv, known: map[string]bool{}}
+	b := &Bucket{store: s, name: name, kv: kv, writing: make(chan struct{}, 1), known: map[string]bool{}}
 	entries, err := b.load(ctx, func(e jetstream.KeyValueEntry) { b.known[e.Key()] = true })
 	if err != nil {
 		return nil, err
@@ -72,23 +72,23 @@ func (b *Bucket) Get(ctx context.Context, key string) (Entry, error) {
 
 // Create gives a key its first value, or fails with ErrExists.
 func (b *Bucket) Create(ctx context.Context, key string, value []byte) (uint64, error) {
-	return b.write(key, ErrExists, func() (uint64, error) { return b.kv.Create(ctx, key, value) })
+	return b.write(ctx, key, ErrExists, func(ctx context.Context) (uint64, error) { return b.kv.Create(ctx, key, value) })
 }
 
 // Put gives a key a value, whatever it had before.
 func (b *Bucket) Put(ctx context.Context, key string, value []byte) (uint64, error) {
-	return b.write(key, ErrConflict, func() (uint64, error) { return b.kv.Put(ctx, key, value) })
+	return b.write(ctx, key, ErrConflict, func(ctx context.Context) (uint64, error) { return b.kv.Put(ctx, key, value) })
 }
 
 // Update replaces the value that was read at this revision, or fails with ErrConflict.
 func (b *Bucket) Update(ctx context.Context, key string, value []byte, revision uint64) (uint64, error) {
-	return b.write(key, ErrConflict, func() (uint64, error) { return b.kv.Update(ctx, key, value, revision) })
+	return b.write(ctx, key, ErrConflict, func(ctx context.Context) (uint64, error) { return b.kv.Update(ctx, key, value, revision) })
 }
 
 // Delete takes a key's value away if it is still the one that was read at this revision, or fails with ErrConflict.
 // A marker of the deletion stays, so that every watcher learns of it.
 func (b *Bucket) Delete(ctx context.Context, key string, revision uint64) error {
-	_, err := b.write(key, ErrConflict, func() (uint64, error) {
+	_, err := b.write(ctx, key, ErrConflict, func(ctx context.Context) (uint64, error) {
 		// The library does not tell the marker's revision; it is this one at least.
 		return revision + 1, b.kv.Delete(ctx, key, jetstream.LastRevision(revision))
 	})
@@ -96,21 +96,35 @@ func (b *Bucket) Delete(ctx context.Context, key string, revision uint64) error 
 }
 
 // write makes one change and has the witness note it. raced is what it means that the key's present revision is not the
-// expected one; the server has one error for all cases.
-func (b *Bucket) write(key string, raced error, change func() (uint64, error)) (uint64, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	revision, err := change()
+// expected one; the server has one error for all cases. What the server has acknowledged is a success, whatever becomes of
+// the witness.
+func (b *Bucket) write(ctx context.Context, key string, raced error, change func(context.Context) (uint64, error)) (uint64, error) {
+	within, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	select {
+	case b.writing <- struct{}{}:
+		defer func() { <-b.writing }()
+	case <-within.Done():
+		return 0, b.failed("write", key, fmt.Errorf("the writes before it take too long: %w", context.Cause(within)))
+	}
+	if err := b.store.Trouble(); err != nil {
+		return 0, b.failed("write", key, err)
+	}
+	revision, err := change(within)
 	if api, ok := errors.AsType[jetstream.JetStreamError](err); ok && api.APIError() != nil &&
 		api.APIError().ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
 		return 0, raced
 	}
 	if err != nil {
+		if ctx.Err() == nil {
+			err = b.store.report(err)
+		}
 		return 0, b.failed("write", key, err)
 	}
 	added := !b.known[key]
 	b.known[key] = true
-	return revision, b.store.witness.note(b.name, revision, added)
+	b.store.witness.note(within, b.name, revision, added)
+	return revision, nil
 }
 
 func (b *Bucket) failed(what, key string, err error) error {
@@ -129,6 +143,7 @@ type Change struct {
 // Watch hands the present state to fn, one value at a time and without deleted keys, then calls ready, then hands
 // every change to fn. It blocks until ctx ends, which is no error, or the watch breaks, which is. Calls do not overlap.
 func (b *Bucket) Watch(ctx context.Context, fn func(Change), ready func()) error {
+	anew := b.store.anew()
 	l, err := b.load(ctx, func(e jetstream.KeyValueEntry) {
 		if e.Operation() == jetstream.KeyValuePut {
 			fn(changeOf(e))
@@ -146,6 +161,8 @@ func (b *Bucket) Watch(ctx context.Context, fn func(Change), ready func()) error
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-anew:
+			return fmt.Errorf("watch the bucket %q: the embedded server was started again", b.name)
 		case e, ok := <-l.watcher.Updates():
 			if !ok {
 				if ctx.Err() != nil {

@@ -33,8 +33,9 @@ type Mirror[T any] struct {
 
 	state atomic.Pointer[map[string]T]
 
-	// changing is held while a record is read, changed and written, so that only other relay nodes can be faster.
-	changing sync.Mutex
+	// changing holds one token while a record is read, changed and written, so that only other relay nodes can be faster.
+	// It is no mutex, because who waits for it may give up.
+	changing chan struct{}
 
 	mu       sync.Mutex
 	revision map[string]uint64 // guarded by mu: of every key seen, deleted ones included
@@ -48,7 +49,7 @@ func NewMirror[T any](ctx context.Context, b *Bucket, log *slog.Logger, changed 
 	}
 	m := &Mirror[T]{
 		bucket: b, log: log, changed: changed,
-		revision: map[string]uint64{},
+		changing: make(chan struct{}, 1), revision: map[string]uint64{},
 	}
 	m.state.Store(&map[string]T{})
 	initial, stop := context.WithCancel(ctx)
@@ -195,8 +196,10 @@ func (m *Mirror[T]) Create(ctx context.Context, key string, record T) error {
 // their record. It must not modify what it is given. Its error is returned as it is, and nothing is written; a record
 // that is not there is ErrNotFound.
 func (m *Mirror[T]) Update(ctx context.Context, key string, change func(T) (T, error)) error {
-	m.changing.Lock()
-	defer m.changing.Unlock()
+	if err := m.turn(ctx, key); err != nil {
+		return err
+	}
+	defer func() { <-m.changing }()
 	for try := range updateTries {
 		if err := stepAside(ctx, try); err != nil {
 			return err
@@ -231,8 +234,10 @@ func (m *Mirror[T]) Update(ctx context.Context, key string, change func(T) (T, e
 
 // Delete takes a record away, or fails with ErrNotFound.
 func (m *Mirror[T]) Delete(ctx context.Context, key string) error {
-	m.changing.Lock()
-	defer m.changing.Unlock()
+	if err := m.turn(ctx, key); err != nil {
+		return err
+	}
+	defer func() { <-m.changing }()
 	for try := range updateTries {
 		if err := stepAside(ctx, try); err != nil {
 			return err
@@ -252,6 +257,16 @@ func (m *Mirror[T]) Delete(ctx context.Context, key string) error {
 		return nil
 	}
 	return fmt.Errorf("delete the record %q: %w", key, ErrConflict)
+}
+
+// turn waits until nobody else changes a record.
+func (m *Mirror[T]) turn(ctx context.Context, key string) error {
+	select {
+	case m.changing <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("change the record %q: the changes before it take too long: %w", key, context.Cause(ctx))
+	}
 }
 
 // stepAside waits before another try; the first comes at once.

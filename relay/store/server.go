@@ -11,9 +11,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// startServer runs a JetStream server in this process: no listener, no signal handler, its log in ours.
-func startServer(dir string, log *slog.Logger) (*server.Server, error) {
-	capture := &serverLog{log: log.With("component", "store")}
+// startServer runs a JetStream server in this process: no listener, no signal handler, its log in capture.
+func startServer(dir string, capture *serverLog) (*server.Server, error) {
 	srv, err := server.NewServer(&server.Options{
 		ServerName:             "sallyport-relay",
 		DontListen:             true,
@@ -73,6 +72,13 @@ func (l *serverLog) failure() error {
 		return errors.New("it did not become ready in time")
 	}
 	return errors.New(l.fatal)
+}
+
+// last is the server's last error, "" for none.
+func (l *serverLog) last() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.fatal
 }
 
 func (l *serverLog) keep(format string, v ...any) string {

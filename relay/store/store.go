@@ -44,10 +44,13 @@ var (
 )
 
 const (
+	// serverDir is the embedded server's own folder inside the store's.
+	serverDir = "jetstream"
 	// startTimeout bounds the start of the embedded server, recovery of its files included: the access log may have
 	// gigabytes to index after a crash.
 	startTimeout = 2 * time.Minute
-	// writeTimeout bounds one synchronous write, for a disk that no longer answers.
+	// writeTimeout bounds one synchronous write, the wait for others of its bucket included, for a disk that no longer
+	// answers.
 	writeTimeout = 15 * time.Second
 )
 
@@ -57,6 +60,8 @@ type Config struct {
 	Dir string
 	// Log takes the store's own events and the embedded server's.
 	Log *slog.Logger
+	// Free tells how many bytes can still be written below a folder. Default: what the system says.
+	Free func(dir string) (uint64, error)
 	// LogMaxBytes is how much of the access log is kept. Default: 1 GiB.
 	LogMaxBytes int64
 	// LogMaxAge is how long the access log is kept. Default: 30 days.
@@ -65,16 +70,27 @@ type Config struct {
 
 // A Store is an open store. It is safe for use by several goroutines.
 type Store struct {
+	dir     string
 	log     *slog.Logger
+	free    func(dir string) (uint64, error)
+	said    *serverLog
 	lock    *os.File
-	server  *server.Server
 	conn    *nats.Conn
 	js      jetstream.JetStream
 	witness *witness
 	access  *accessLog
 
+	mu        sync.Mutex // guards what follows
+	server    *server.Server
+	failed    error         // the write that failed since the server was started
+	restarted chan struct{} // closed when the server is started again
+
+	look   chan struct{} // capacity 1: the keeper should look
+	stop   context.CancelFunc
+	kept   chan struct{} // closed when the keeper and the witness have ended; nil until they run
+	closed error
+
 	closing sync.Once
-	closed  error
 }
 
 // Open starts the embedded server on the folder, checks that everything is there that was ever acknowledged, and
@@ -93,7 +109,14 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the store in %s: %w", c.Dir, err)
 	}
-	s := &Store{log: c.Log, lock: lock}
+	if c.Free == nil {
+		c.Free = freeSpace
+	}
+	s := &Store{
+		dir: c.Dir, log: c.Log, free: c.Free, lock: lock,
+		said:      &serverLog{log: c.Log.With("component", "store")},
+		restarted: make(chan struct{}), look: make(chan struct{}, 1),
+	}
 	if err := s.start(ctx, c); err != nil {
 		_ = s.Close(context.WithoutCancel(ctx))
 		return nil, fmt.Errorf("open the store in %s: %w", c.Dir, err)
@@ -105,13 +128,13 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 func (s *Store) start(ctx context.Context, c Config) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	if s.witness, err = openWitness(c.Dir); err != nil {
+	if s.witness, err = openWitness(c.Dir, s.log); err != nil {
 		return err
 	}
-	if s.server, err = startServer(filepath.Join(c.Dir, "jetstream"), s.log); err != nil {
+	if s.server, err = startServer(filepath.Join(c.Dir, serverDir), s.said); err != nil {
 		return err
 	}
-	if s.conn, err = nats.Connect("", nats.InProcessServer(s.server), nats.Name("sallyport-relay"),
+	if s.conn, err = nats.Connect("", nats.InProcessServer(inProcess(s.inProcessConn)), nats.Name("sallyport-relay"),
 		nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.NoCallbacksAfterClientClose()); err != nil {
 		return fmt.Errorf("connect to the embedded server: %w", err)
 	}
@@ -121,8 +144,24 @@ func (s *Store) start(ctx context.Context, c Config) (err error) {
 	if err := s.checkBuckets(ctx); err != nil {
 		return err
 	}
-	s.access, err = openAccessLog(ctx, s.js, c.LogMaxBytes, c.LogMaxAge, s.log)
-	return err
+	if s.access, err = openAccessLog(ctx, s, c.LogMaxBytes, c.LogMaxAge); err != nil {
+		return err
+	}
+	s.startKeeping()
+	return nil
+}
+
+// startKeeping runs the keeper and the witness until close stops them.
+func (s *Store) startKeeping() {
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop, s.kept = stop, make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() { s.keep(ctx) })
+	wg.Go(func() { s.witness.run(ctx) })
+	go func() { // close waits for it
+		wg.Wait()
+		close(s.kept)
+	}()
 }
 
 // Append hands one event of the access log to the store and returns at once. It reports false when the queue is full;
@@ -144,11 +183,22 @@ func (s *Store) close(ctx context.Context) error {
 	if s.access != nil {
 		errs = append(errs, s.access.close(ctx))
 	}
+	if s.kept != nil {
+		s.stop()
+		select {
+		case <-s.kept:
+		case <-ctx.Done():
+			errs = append(errs, fmt.Errorf("wait for the disk: %w", context.Cause(ctx)))
+		}
+	}
 	if s.conn != nil {
 		s.conn.Close()
 	}
-	if s.server != nil {
-		errs = append(errs, stopServer(ctx, s.server))
+	s.mu.Lock()
+	srv := s.server
+	s.mu.Unlock()
+	if srv != nil {
+		errs = append(errs, stopServer(ctx, srv))
 	}
 	errs = append(errs, s.lock.Close()) // closing releases the lock
 	if err := errors.Join(errs...); err != nil {

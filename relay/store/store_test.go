@@ -244,3 +244,36 @@ func write(t *testing.T, path string, text []byte) {
 		t.Fatal(err)
 	}
 }
+
+// TestWitnessFailsNoWrite: what the server has acknowledged has taken effect, so that saying otherwise would be wrong. The
+// witness catches up when it can.
+func TestWitnessFailsNoWrite(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	dir := t.TempDir()
+	st := open(t, dir)
+	b := bucket(t, st, "things")
+	inTheWay := filepath.Join(dir, "buckets.json.new")
+	if err := os.Mkdir(inTheWay, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Create(ctx, "a", []byte("1")); err != nil {
+		t.Errorf("a write that the witness cannot note: %v", err)
+	}
+	witness := func() string {
+		text, err := os.ReadFile(filepath.Join(dir, "buckets.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	if strings.Contains(witness(), `"revision":1`) {
+		t.Fatalf("the witness is not behind: %s", witness())
+	}
+	remove(t, inTheWay)
+	waitFor(t, "the witness has caught up", func() bool { return strings.Contains(witness(), `{"things":{"revision":1,"messages":1}}`) })
+	closeStore(t, st)
+	if e, err := bucket(t, open(t, dir), "things").Get(ctx, "a"); err != nil || string(e.Value) != "1" {
+		t.Errorf("after a restart: %q, %v", e.Value, err)
+	}
+}

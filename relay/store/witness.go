@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -18,26 +20,44 @@ import (
 // A witness is a small file beside the embedded server's own. JetStream repairs by leaving out what it cannot read: a
 // bucket whose description is damaged is as if it had never been, and a damaged block is cut short, both with nothing
 // but a warning. For a relay that would mean to start without its gateways and keys. So the witness writes down, after
-// each acknowledged write, how far each bucket had come, and Open compares.
+// each write, how far each bucket had come, and Open compares.
+//
+// What is written when the witness hears of it has taken effect. So the witness can fail no write: it may lag behind,
+// which Open allows, says so in the log, and catches up as soon as it can.
 type witness struct {
 	path string
+	log  *slog.Logger
+	wake chan struct{} // capacity 1: something is to be saved
 
-	mu      sync.Mutex
-	buckets map[string]mark // guarded by mu
+	saving sync.Mutex // held while the file is written, by run and at the start alone
+
+	mu      sync.Mutex // guards what follows; not held while the file is written
+	buckets map[string]mark
+	version uint64        // grows with each change of buckets
+	saved   uint64        // the version that the file has
+	tried   uint64        // the version that was last attempted
+	attempt chan struct{} // closed after the next attempt
 }
 
-// A mark says how far a bucket had come. A crash may hit between a write and its mark, so a bucket can be further than
-// its mark, never behind it.
+// A mark says how far a bucket had come. A crash may hit between a write and its mark, or the mark fail to be written, so
+// a bucket can be further than its mark, never behind it.
 type mark struct {
 	Revision uint64 `json:"revision"`
 	// Messages is how many values and delete markers the bucket held; there is one for each key that ever was.
 	Messages uint64 `json:"messages"`
 }
 
-const witnessName = "buckets.json"
+const (
+	witnessName = "buckets.json"
+	// saveRetry is how long what could not be saved waits for another attempt.
+	saveRetry = 5 * time.Second
+)
 
-func openWitness(dir string) (*witness, error) {
-	w := &witness{path: filepath.Join(dir, witnessName), buckets: map[string]mark{}}
+func openWitness(dir string, log *slog.Logger) (*witness, error) {
+	w := &witness{
+		path: filepath.Join(dir, witnessName), log: log, buckets: map[string]mark{},
+		wake: make(chan struct{}, 1), attempt: make(chan struct{}),
+	}
 	text, err := os.ReadFile(w.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -68,37 +88,94 @@ func (w *witness) of(bucket string) (mark, bool) {
 	return m, ok
 }
 
-// note writes down that the bucket has come to this revision; added says whether its key was new to the bucket.
-func (w *witness) note(bucket string, revision uint64, added bool) error {
+// note takes down that the bucket has come to this revision; added says whether its key was new to the bucket. It waits
+// for an attempt to save that, as long as ctx allows.
+func (w *witness) note(ctx context.Context, bucket string, revision uint64, added bool) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	m := w.buckets[bucket]
 	m.Revision = max(m.Revision, revision)
 	if added {
 		m.Messages++
 	}
 	w.buckets[bucket] = m
+	w.version++
+	for mine := w.version; w.tried < mine && ctx.Err() == nil; w.mu.Lock() {
+		attempt := w.attempt
+		w.mu.Unlock()
+		select {
+		case w.wake <- struct{}{}:
+		default:
+		}
+		select {
+		case <-attempt:
+		case <-ctx.Done():
+		}
+	}
+	w.mu.Unlock()
+}
+
+// set replaces the mark of a bucket, in the file too.
+func (w *witness) set(bucket string, m mark) error {
+	w.mu.Lock()
+	w.buckets[bucket] = m
+	w.version++
+	w.mu.Unlock()
 	return w.save()
 }
 
-// set replaces the mark of a bucket by what was found in it.
-func (w *witness) set(bucket string, m mark) error {
+// run saves what is noted until ctx ends. What could not be saved is tried again.
+func (w *witness) run(ctx context.Context) {
+	retry := time.NewTicker(saveRetry)
+	defer retry.Stop()
+	failing := false
+	for {
+		select {
+		case <-w.wake:
+		case <-retry.C:
+			if !w.behind() {
+				continue
+			}
+		case <-ctx.Done():
+			if w.behind() {
+				_ = w.save() // else it lags, which Open allows
+			}
+			return
+		}
+		err := w.save()
+		if err != nil && !failing {
+			w.log.Error("the store's witness lags behind; changes take effect all the same", "cause", err)
+		}
+		failing = err != nil
+	}
+}
+
+func (w *witness) behind() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.buckets[bucket] = m
-	return w.save()
+	return w.saved < w.version
 }
 
 // save replaces the file: written beside it, synced, renamed, and the folder synced, so that a crash leaves one of the
 // two whole.
 func (w *witness) save() error {
+	w.saving.Lock()
+	defer w.saving.Unlock()
+	w.mu.Lock()
 	text, err := json.Marshal(w.buckets)
+	version := w.version
+	w.mu.Unlock()
 	if err == nil {
 		err = replaceFile(w.path, append(text, '\n'))
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tried = max(w.tried, version)
+	close(w.attempt)
+	w.attempt = make(chan struct{})
 	if err != nil {
 		return fmt.Errorf("write down what the store should hold: %w", err)
 	}
+	w.saved = max(w.saved, version)
 	return nil
 }
 
@@ -150,8 +227,10 @@ func (s *Store) checkBuckets(ctx context.Context) error {
 		if later := got.last - want.Revision; got.old+later < want.Messages {
 			return damaged("the bucket %q has %d of %d values", name, got.old+later, want.Messages)
 		}
-		if err := s.witness.set(name, mark{Revision: got.last, Messages: got.all}); err != nil {
-			return err
+		if found := (mark{Revision: got.last, Messages: got.all}); found != want {
+			if err := s.witness.set(name, found); err != nil {
+				s.log.Error("the store's witness lags behind", "bucket", name, "cause", err)
+			}
 		}
 	}
 	return nil
