@@ -214,6 +214,8 @@ func (r *Relay) serveReady(w http.ResponseWriter) {
 		plain(w, http.StatusServiceUnavailable, "draining\n")
 	case max(r.gateways.Broken(), r.connectors.Broken()) > unreadyAfter:
 		plain(w, http.StatusServiceUnavailable, "the store is out of reach\n")
+	case r.store.Trouble() != nil: // why is for the log: this is public
+		plain(w, http.StatusServiceUnavailable, "the store cannot write\n")
 	default:
 		plain(w, http.StatusOK, "ready\n")
 	}

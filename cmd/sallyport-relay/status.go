@@ -35,6 +35,9 @@ func printStatus(w io.Writer, s admin.Status) {
 	if s.StoreBroken > 0 {
 		fmt.Fprintf(w, "Store        CANNOT BE FOLLOWED for %s; the relay's log says why\n", s.StoreBroken.Round(time.Second))
 	}
+	if s.StoreTrouble != "" {
+		fmt.Fprintf(w, "Store        TAKES NO CHANGES: %s\n", s.StoreTrouble)
+	}
 	if s.LogDropped > 0 {
 		fmt.Fprintf(w, "Access log   %d events were lost since the start; the relay's log says why\n", s.LogDropped)
 	}

@@ -162,10 +162,15 @@ func (a *Admin) event(q *http.Request, what string, attrs ...any) {
 }
 
 func (a *Admin) status(*http.Request) (int, any, error) {
+	trouble := ""
+	if err := a.c.Store.Trouble(); err != nil {
+		trouble = err.Error()
+	}
 	return http.StatusOK, Status{
 		Version: a.c.Version, URL: a.c.URL, SigningKey: a.c.Gateways.Fingerprint(), Started: a.started.UTC(),
 		Gateways: a.c.Gateways.Status(), Connectors: len(a.c.Connectors.List()),
 		StoreBroken: max(a.c.Gateways.Broken(), a.c.Connectors.Broken()), LogDropped: a.c.Store.Dropped(),
+		StoreTrouble: trouble,
 	}, nil
 }
 

@@ -37,6 +37,10 @@ func toProblem(err error) *Problem {
 		p.Status, p.Title = http.StatusConflict, "The name is taken."
 	case errors.Is(err, store.ErrConflict):
 		p.Status, p.Title = http.StatusConflict, "It was changed by somebody else in the meantime."
+	case errors.Is(err, store.ErrFull):
+		p.Status, p.Title = http.StatusInsufficientStorage, "The relay's disk is full."
+	case errors.Is(err, store.ErrFailed):
+		p.Status, p.Title = http.StatusServiceUnavailable, "The store takes no changes now."
 	case errors.Is(err, context.DeadlineExceeded):
 		p.Status, p.Title = http.StatusGatewayTimeout, "The store does not answer in time."
 	default:

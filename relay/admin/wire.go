@@ -76,6 +76,8 @@ type Status struct {
 	Connectors int              `json:"connectors"`
 	// StoreBroken is for how long the store could not be followed, in nanoseconds.
 	StoreBroken time.Duration `json:"storeBrokenNs"`
+	// StoreTrouble says why the store takes no changes; empty: it does.
+	StoreTrouble string `json:"storeTrouble,omitempty"`
 	// LogDropped is how many events of the access log were lost since the start.
 	LogDropped uint64 `json:"logDropped"`
 }
