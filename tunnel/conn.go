@@ -10,7 +10,7 @@ import (
 // A Conn lets the link send a message's records together, and reads ahead while much comes.
 //
 // Until a link uses it, it is the connection that it wraps and nothing else. Who makes the connection wraps it, before TLS;
-// the link finds it by itself, through every connection that has a method NetConn.
+// the link finds it by itself, through every connection that has a method NetConn as tls.Conn does.
 type Conn struct {
 	net.Conn
 
@@ -43,6 +43,9 @@ func newSegment() *segment {
 // WrapConn makes a Conn of a network connection.
 func WrapConn(c net.Conn) *Conn { return &Conn{Conn: c} }
 
+// beneath is what the Conn wraps. It has no method NetConn, which would let others get by what embeds it.
+func (c *Conn) beneath() net.Conn { return c.Conn }
+
 // A corker is a Conn, or what embeds one.
 type corker interface {
 	cork()
@@ -56,11 +59,18 @@ func corkerUnder(c net.Conn) corker {
 		if found, ok := c.(corker); ok {
 			return found
 		}
-		wrapper, ok := c.(interface{ NetConn() net.Conn })
-		if !ok {
-			return nil
-		}
-		c = wrapper.NetConn()
+		c = unwrap(c)
+	}
+	return nil
+}
+
+// unwrap gives the connection below c, nil if c says of none.
+func unwrap(c net.Conn) net.Conn {
+	switch c := c.(type) {
+	case interface{ beneath() net.Conn }:
+		return c.beneath()
+	case interface{ NetConn() net.Conn }:
+		return c.NetConn()
 	}
 	return nil
 }

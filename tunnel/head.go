@@ -97,19 +97,20 @@ type ResetCode byte
 
 // The codes of a RESET frame (SPEC.md section 6).
 const (
-	Cancelled   ResetCode = 1 // the caller has gone, or the sender no longer wants the stream
-	Refused     ResetCode = 2 // not run: no such API, too many streams, draining; may be tried elsewhere
-	TimedOut    ResetCode = 3 // a deadline passed
-	Stalled     ResetCode = 4 // a full window and no progress for too long
-	BrokenOff   ResetCode = 5 // the upstream or the caller broke off in the middle of a body
-	TooLarge    ResetCode = 6 // a configured limit was exceeded
-	Internal    ResetCode = 7 // a fault of the sender's
-	BadSequence ResetCode = 8 // the peer broke the protocol on this stream
-	NoMore      ResetCode = 9 // nothing is wrong: the rest of the receiver's body is not wanted; the sender's own half goes on
+	Cancelled   ResetCode = 1  // the caller has gone, or the sender no longer wants the stream
+	Refused     ResetCode = 2  // not run: no such API, too many streams, draining; may be tried elsewhere
+	TimedOut    ResetCode = 3  // a deadline passed
+	Stalled     ResetCode = 4  // a full window and no progress for too long
+	BrokenOff   ResetCode = 5  // the upstream or the caller broke off in the middle of a body
+	TooLarge    ResetCode = 6  // a configured limit was exceeded
+	Internal    ResetCode = 7  // a fault of the sender's
+	BadSequence ResetCode = 8  // the peer broke the protocol on this stream
+	NoMore      ResetCode = 9  // nothing is wrong: the rest of the receiver's body is not wanted; the sender's own half goes on
+	Leaving     ResetCode = 10 // the sender is being stopped and can wait no longer
 )
 
 func (c ResetCode) String() string {
-	names := [...]string{"", "cancelled", "refused", "timed out", "stalled", "broken off", "too large", "internal", "bad sequence", "no more"}
+	names := [...]string{"", "cancelled", "refused", "timed out", "stalled", "broken off", "too large", "internal", "bad sequence", "no more", "leaving"}
 	if int(c) < len(names) && c > 0 {
 		return names[c]
 	}

@@ -50,14 +50,15 @@ const (
 	defaultMaxWindow  = 16 << 20
 	defaultStall      = 75 * time.Second
 
-	// Liveness. None of these equals the idle timeouts common in proxies and balancers (30 and 60 s); a link is out of
-	// use 9 s after the last byte was heard and torn down 9 s later.
+	// Liveness. None of these equals the idle timeouts common in proxies and balancers (30 and 60 s). A link whose ping
+	// should have been answered a second ago is suspect: others are used first. One that was silent for 9 s is dead, and
+	// ended at once: who waits for an answer on it should know, and its place is free for another.
 	pingEvery    = 4 * time.Second
-	usableWithin = 9 * time.Second
-	deadAfter    = 18 * time.Second
-	tick         = time.Second
+	suspectAfter = pingEvery + time.Second
+	deadAfter    = 9 * time.Second
+	tick         = 500 * time.Millisecond
 
-	writeTimeout = deadAfter
+	writeTimeout = 18 * time.Second
 	// closeTimeout is how long a close frame may take: the peer may be gone.
 	closeTimeout = time.Second
 	// headTimeout is how long a head or control message in several frames may take to be complete.
@@ -88,9 +89,10 @@ func (e errClosed) Error() string { return "closed: " + e.reason }
 // A Link is one live WebSocket between an agent and a relay node, after the handshake. One goroutine reads and never
 // waits for a stream; one writes, and takes everything that is queued as one message. Safe for concurrent use.
 type Link struct {
-	ws   *websocket.Conn
-	conn corker // what ws is built on; nil if it was not wrapped
-	o    Options
+	ws    *websocket.Conn
+	conn  corker // what ws is built on; nil if it was not wrapped
+	o     Options
+	began time.Time
 
 	heard atomic.Int64 // when the last byte came, Unix nanoseconds
 	rtt   atomic.Int64 // nanoseconds, 0 before the first pong
@@ -122,10 +124,9 @@ type Link struct {
 	partials int      // bytes of incomplete heads
 	pong     []byte   // payload of the pong to send, nil for none
 	writing  bool
-	ping     struct {
-		id   uint64
-		sent time.Time
-		out  bool
+	leaving  string   // why this side closes, once everything was said
+	ping     struct { // each is numbered by the microseconds since began
+		sent, answered uint64
 	}
 	idle chan struct{} // closed and replaced when nothing is open or queued; for Drain
 
@@ -137,6 +138,7 @@ type Link struct {
 func New(ws *websocket.Conn, side Side, o Options) *Link {
 	l := newBareLink(side, o)
 	l.ws = ws
+	boundUnsent(ws.NetConn())
 	if l.conn = corkerUnder(ws.NetConn()); l.conn != nil {
 		l.conn.readAhead()
 	}
@@ -158,7 +160,7 @@ func newBareLink(side Side, o Options) *Link {
 	o.MaxWindow = orDefault(o.MaxWindow, defaultMaxWindow)
 	o.StallTimeout = orDefault(o.StallTimeout, defaultStall)
 	l := &Link{
-		o:    o,
+		o: o, began: time.Now(),
 		done: make(chan struct{}), wake: make(chan struct{}, 1), idle: make(chan struct{}), work: make(chan *Stream),
 		streams: map[uint64]*Stream{}, next: uint64(side), peerMax: defaultMaxStreams,
 	}
@@ -204,15 +206,18 @@ func (l *Link) Err() error {
 // Done is closed when the link has ended.
 func (l *Link) Done() <-chan struct{} { return l.done }
 
-// Usable says whether new streams should go here: something was heard within 9 s, and neither side is draining.
+// Usable says whether new streams may go here: something was heard within 9 s, and neither side is draining.
 func (l *Link) Usable() bool {
-	if time.Since(l.Heard()) > usableWithin {
+	if time.Since(l.Heard()) > deadAfter {
 		return false
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.err == nil && !l.goAway && l.peerAway == ""
 }
+
+// Suspect says that a sign of life is overdue: new streams should go elsewhere, if there is another link.
+func (l *Link) Suspect() bool { return time.Since(l.Heard()) > suspectAfter }
 
 // Heard is when the last byte of the peer's came.
 func (l *Link) Heard() time.Time { return time.Unix(0, l.heard.Load()) }
@@ -260,15 +265,15 @@ func (l *Link) Probe(ctx context.Context) error {
 // Open starts an exchange with the peer. It queues the head and does not wait for the network. end says that the request
 // has no body. An error wraps ErrNotRun.
 func (l *Link) Open(req *Request, end bool) (*Stream, error) {
-	return l.open(req, nil, end)
+	return l.begin(req, nil, end)
 }
 
 // OpenWithBody starts an exchange whose whole body is at hand, at most 64 kB; head and body leave together.
 func (l *Link) OpenWithBody(req *Request, body []byte) (*Stream, error) {
-	return l.open(req, body, true)
+	return l.begin(req, body, true)
 }
 
-func (l *Link) open(req *Request, body []byte, end bool) (*Stream, error) {
+func (l *Link) begin(req *Request, body []byte, end bool) (*Stream, error) {
 	head := appendRequest(make([]byte, 0, 512), req)
 	if len(head) > maxHead {
 		return nil, fmt.Errorf("%w: a request head of %d bytes; at most %d are sent", ErrNotRun, len(head), maxHead)
@@ -383,10 +388,52 @@ func (l *Link) GoAway(reason string) {
 }
 
 // Drain calls GoAway, waits until all streams have ended and everything is written, and closes the link. When ctx ends
-// before that, it closes the link all the same and returns the cause.
+// before that, the streams that are left are reset as Leaving, the link is closed all the same, and the cause is returned.
 func (l *Link) Drain(ctx context.Context, reason string) error {
 	l.GoAway(reason)
-	defer l.Close(reason)
+	err := l.awaitQuiet(ctx)
+	if err != nil {
+		for _, s := range l.openStreams() {
+			s.Reset(Leaving, reason)
+		}
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		_ = l.awaitQuiet(late)
+		cancel()
+	}
+	l.leave(reason)
+	return err
+}
+
+// leave says that everything was said, and waits a moment for the peer to have read it: to close at once could reset the
+// connection and take back what the peer has not read yet.
+func (l *Link) leave(reason string) {
+	l.mu.Lock()
+	l.leaving = reason
+	l.mu.Unlock()
+	now := time.Now()
+	_ = l.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseNormalClosure, closeReason(errClosed{reason})), now.Add(closeTimeout))
+	moment := time.NewTimer(closeTimeout)
+	defer moment.Stop()
+	select {
+	case <-l.done: // the peer has closed
+	case <-moment.C:
+	}
+	l.Close(reason)
+}
+
+// openStreams gives the streams that are open now.
+func (l *Link) openStreams() []*Stream {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	streams := make([]*Stream, 0, len(l.streams))
+	for _, s := range l.streams {
+		streams = append(streams, s)
+	}
+	return streams
+}
+
+// awaitQuiet waits until all streams have ended and everything is written.
+func (l *Link) awaitQuiet(ctx context.Context) error {
 	for {
 		l.mu.Lock()
 		idle, quiet := l.idle, l.quiet()
@@ -414,14 +461,13 @@ func (l *Link) fail(err error) {
 		l.mu.Unlock()
 		return
 	}
-	l.err = err
-	streams := make([]*Stream, 0, len(l.streams))
-	for _, s := range l.streams {
-		streams = append(streams, s)
+	if _, bad := errors.AsType[*protocolError](err); l.leaving != "" && !bad {
+		err = errClosed{l.leaving} // the other side's close, after all was said, is what was waited for
 	}
+	l.err = err
 	lost, notRun := l.lostLocked(), fmt.Errorf("%w: %w", ErrNotRun, err)
 	l.mu.Unlock()
-	for _, s := range streams {
+	for _, s := range l.openStreams() { // no more come: err is set
 		if s.mine() && !s.sent() {
 			s.kill(notRun, false)
 		} else {
@@ -487,15 +533,12 @@ func (l *Link) tickLoop() {
 	}
 }
 
+// sendPing asks for a sign of life, which the ping itself is to the peer: it is sent although earlier ones are not answered.
 func (l *Link) sendPing(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ping.out && now.Sub(l.ping.sent) < deadAfter {
-		return // one at a time: the answer to a late one still counts
-	}
-	l.ping.id++
-	l.ping.sent, l.ping.out = now, true
-	l.queueControl(framePing, 0, 0, binary.BigEndian.AppendUint64(nil, l.ping.id))
+	l.ping.sent = max(l.ping.sent+1, uint64(now.Sub(l.began).Microseconds()))
+	l.queueControl(framePing, 0, 0, binary.BigEndian.AppendUint64(nil, l.ping.sent))
 }
 
 // sweep resets streams that make no progress.

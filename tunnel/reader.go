@@ -423,9 +423,9 @@ func (l *Link) onPong(payload []byte) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ping.out && id == l.ping.id {
-		l.ping.out = false
-		l.rtt.Store(max(int64(time.Since(l.ping.sent)), 1))
+	if id > l.ping.answered && id <= l.ping.sent {
+		l.ping.answered = id
+		l.rtt.Store(max(int64(time.Since(l.began)-time.Duration(id)*time.Microsecond), 1))
 	}
 	return nil
 }
