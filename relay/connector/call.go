@@ -34,6 +34,7 @@ type call struct {
 	upload   *upload
 	upgrade  bool // the caller asked for a WebSocket
 	expects  bool // the caller waits for 100 Continue
+	repeated bool // a link died under the request, which is on its way over another
 }
 
 // begin reads what must be known before the caller's fields are cleaned.

@@ -51,12 +51,13 @@ var codes = [...]Code{
 	{"internal", 500, "Something failed that never should", "relay or agent", "A fault of ours. The log of the program that is named as origin has the reason under the request ID."},
 	{"agent-failed", 502, "The agent gave up the request", "agent", "The agent's log has the reason under the request ID."},
 	{"bad-answer", 502, "The answer cannot be passed on", "relay", "What came back is no answer that HTTP allows."},
-	{"link-lost", 502, "The link to the agent broke", "relay", "The link broke between request and answer. The request may have been run."},
+	{"link-lost", 502, "The link to the agent broke", "relay", "The link broke between request and answer, or was silent for 9 s. The request may have been run. One that has no body and can do no harm twice (GET, HEAD, OPTIONS, PUT, DELETE) was tried on another link first, if there is one."},
 	{"relay-stopping", 503, "The relay was stopped", "relay", "The relay was stopped between request and answer. The request may have been run."},
 	{"stalled", 504, "The API stopped taking the request", "agent", "The API read no more of the request's body."},
 	{"timeout", 504, "The API did not answer in time", "relay or agent", "For work that takes minutes, let the API answer 202 with a `Location` to poll."},
 
 	// Said by the agent.
+	{"agent-stopping", 503, "The agent was stopped", "agent", "The agent was stopped, and its drain timeout passed, between request and answer. The request may have been run."},
 	{"policy-refused", 403, "The agent's allow-list refuses the request", "agent", "No rule of the API in `agent.yaml` admits this method and path. `sallyport-agent policy test` explains it."},
 	{"ambiguous-target", 400, "The request target could be read in more than one way", "agent", "Two programs could take the path for different ones (`..`, `//`, `%2f`, `;` and the like). The detail names the rule form that admits it, if there is one."},
 	{"unknown-api", 503, "The agent does not offer the API", "agent", "The API was taken out of the agent's configuration a moment ago."},

@@ -45,11 +45,11 @@ func (c *call) exchange(pub *Published) error {
 			return noLink
 		}
 		err = c.over(link, req, held, whole)
-		mayRepeat := !c.started && (c.upload == nil || !c.upload.begun.Load()) && c.r.Context().Err() == nil
-		if err == nil || !errors.Is(err, tunnel.ErrNotRun) || !mayRepeat {
+		if err == nil || !c.mayRepeat(err, whole && len(held) == 0) {
 			return err
 		}
-		c.p.o.Log.Debug("a link did not run a request", "request", c.event.ID, "gateway", pub.Gateway, "agent", link.Agent, "cause", err)
+		c.p.o.Log.Debug("a link did not answer a request; it moves to another", "request", c.event.ID, "gateway", pub.Gateway,
+			"agent", link.Agent, "cause", err)
 		if c.upload != nil {
 			<-c.upload.done // it waited for the credit of a stream that has ended
 			c.upload = nil
@@ -60,9 +60,28 @@ func (c *call) exchange(pub *Published) error {
 	}
 }
 
+// mayRepeat says whether the request may go over another link after err. One that was certainly not run may, while its body
+// is whole. One whose link died may, once, if it has no body and running it twice does what running it once does.
+func (c *call) mayRepeat(err error, bare bool) bool {
+	if c.started || c.upload != nil && c.upload.begun.Load() || c.r.Context().Err() != nil {
+		return false
+	}
+	if errors.Is(err, tunnel.ErrNotRun) {
+		return true
+	}
+	if !errors.Is(err, tunnel.ErrLinkLost) || !bare || !idempotent(c.r.Method) || c.repeated {
+		return false
+	}
+	c.repeated = true
+	return true
+}
+
 // over runs the exchange on one link.
 func (c *call) over(link *gateway.Link, req *tunnel.Request, held []byte, whole bool) error {
 	opened := time.Now()
+	if c.repeated { // the caller has waited already
+		req.Timeout = max(time.Second, c.hold()-time.Since(c.event.Time))
+	}
 	var s *tunnel.Stream
 	var err error
 	if whole && len(held) > 0 {
@@ -263,7 +282,7 @@ func (c *call) shared() string {
 }
 
 // A clock ends the wait for the head of an answer. Progress of a large upload sets it back, except for Power Platform,
-// which counts from the request's first byte.
+// which counts from the request's first byte; so does a request that is repeated.
 type clock struct {
 	timer *time.Timer
 	hold  time.Duration
@@ -271,7 +290,7 @@ type clock struct {
 }
 
 func (c *call) startClock(s *tunnel.Stream) clock {
-	k := clock{hold: c.hold(), fixed: c.platform}
+	k := clock{hold: c.hold(), fixed: c.platform || c.repeated}
 	first := k.hold
 	if k.fixed {
 		first = max(0, first-time.Since(c.event.Time))

@@ -122,6 +122,8 @@ func problemOfReset(reset *tunnel.ResetError, err error) *Problem {
 		return unknown("stalled", tunnel.OriginAgent, "The API took no more of the request's body.", err)
 	case tunnel.BrokenOff:
 		return unknown("upstream-broken", tunnel.OriginUpstream, "The API broke off before its answer was there.", err)
+	case tunnel.Leaving:
+		return unknown("agent-stopping", tunnel.OriginAgent, "The agent was stopped before the answer was there.", err)
 	case tunnel.TooLarge:
 		return unknown("body-too-large", tunnel.OriginAgent, "The request's body exceeds the agent's limit.", err)
 	}

@@ -46,6 +46,7 @@ type rig struct {
 	directory *connector.Directory
 	key       string
 	proxy     *connector.Proxy
+	links     []*gateway.Link
 
 	mu     sync.Mutex
 	events []connector.Event
@@ -74,6 +75,7 @@ func start(t *testing.T, agent func(*tunnel.Stream), set settings) *rig {
 			ls.all = append(ls.all, &gateway.Link{Link: link(t, serve), Gateway: "plant1", Agent: "agent"})
 		}
 	}
+	r.links = ls.all
 	o := connector.Options{
 		Links: ls, PublicURL: &url.URL{Scheme: "https", Host: "relay.example.com"}, Record: r.record,
 		Log: slog.New(slog.DiscardHandler), CallerTimeout: 10 * time.Second, AnswerTimeout: 20 * time.Second,

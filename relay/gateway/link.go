@@ -89,7 +89,7 @@ func (l *Link) status() LinkStatus {
 }
 
 // Pick returns the link with the fewest streams among those that are usable and whose agent offers the API, but none of
-// exclude. The error is ErrUnknownGateway, ErrNoLink or ErrNotOffered.
+// exclude; one that owes a sign of life only if there is no other. The error is ErrUnknownGateway, ErrNoLink or ErrNotOffered.
 func (r *Registry) Pick(gateway, api string, exclude ...*Link) (*Link, error) {
 	s := (*r.sites.Load())[gateway]
 	if s == nil {
@@ -97,6 +97,7 @@ func (r *Registry) Pick(gateway, api string, exclude ...*Link) (*Link, error) {
 	}
 	var best *Link
 	var least int
+	var suspect bool // best owes a sign of life
 	refusal := ErrNoLink
 	for _, l := range s.all() {
 		if !l.ready() {
@@ -109,8 +110,9 @@ func (r *Registry) Pick(gateway, api string, exclude ...*Link) (*Link, error) {
 		if slices.Contains(exclude, l) {
 			continue
 		}
-		if n := l.Streams(); best == nil || n < least {
-			best, least = l, n
+		n, late := l.Streams(), l.Suspect()
+		if best == nil || suspect && !late || suspect == late && n < least {
+			best, least, suspect = l, n, late
 		}
 	}
 	if best == nil {
