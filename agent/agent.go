@@ -82,7 +82,7 @@ func New(c *Config, d Deps) (*Agent, error) {
 	}
 	a.links = link.New(link.Config{
 		Dialer: dialer, Identity: d.Identity, RelayKey: d.Identity.RelayKey, Links: c.Links, Name: d.Name,
-		Version: d.Version, DrainTimeout: c.DrainTimeout, Log: d.Log,
+		Version: d.Version, DrainTimeout: c.DrainTimeout, MaxAge: c.MaxLinkAge, Log: d.Log,
 		Serve: func(s *tunnel.Stream) { a.serve(s) },
 		Up:    a.offer,
 	})
@@ -164,8 +164,8 @@ func (a *Agent) warn(c *Config) {
 	}
 }
 
-// offerKind is the control message that tells the relay which APIs there are; offered is its body. Names and a hash:
-// the relay never learns an address or a rule.
+// offerKind is the control message that tells the relay which APIs there are; offered is its body. Names and hashes of what
+// is allowed, by which people can compare agents: the relay never learns an address or a rule.
 const offerKind = "offer"
 
 type offered struct {
@@ -174,7 +174,8 @@ type offered struct {
 }
 
 type offeredAPI struct {
-	Name string `json:"name"`
+	Name   string `json:"name"`
+	Policy string `json:"policy"`
 }
 
 // offer tells one link what there is now. SendControl queues and does not wait.
@@ -184,7 +185,7 @@ func (a *Agent) offer(l *tunnel.Link) {
 	snap := a.now.Load()
 	body := offered{APIs: make([]offeredAPI, 0, len(snap.names)), Policy: snap.hash}
 	for _, name := range snap.names {
-		body.APIs = append(body.APIs, offeredAPI{name})
+		body.APIs = append(body.APIs, offeredAPI{name, snap.apis[name].policy.Hash()})
 	}
 	if err := l.SendControl(offerKind, body); err != nil {
 		a.log.Debug("no offer sent", "error", err) // the link has ended; the next one gets it

@@ -22,6 +22,9 @@ type Config struct {
 	APIs []API `yaml:"apis"`
 	// How many links to the relay are kept up at once, 1 to 16. Default: 2, so that one that breaks leaves another.
 	Links int `yaml:"links"`
+	// How old a link may become before a new one takes its place, at least 10s. Firewalls and balancers cut old connections;
+	// a link that is replaced in time ends when the last request on it has. Default: 12h.
+	MaxLinkAge time.Duration `yaml:"max_link_age"`
 	// The directory for the agent's key and secrets. Default: /var/lib/sallyport-agent, on Windows
 	// %ProgramData%\Sallyport.
 	State string `yaml:"state"`

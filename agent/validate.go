@@ -29,6 +29,9 @@ func (v validator) warnf(path, format string, args ...any) {
 	v.c.Warnings = append(v.c.Warnings, fmt.Sprintf("%s:%d:%d: ", v.file, line, column)+fmt.Sprintf(format, args...))
 }
 
+// leastLinkAge keeps a link from being made anew all the time.
+const leastLinkAge = 10 * time.Second
+
 func (v validator) config() {
 	c := v.c
 	v.relay()
@@ -37,6 +40,9 @@ func (v validator) config() {
 	}
 	if c.Links < 0 || c.Links > 16 {
 		v.Errorf("links", "links must be 1 to 16 (leave it out for 2)")
+	}
+	if c.MaxLinkAge != 0 && c.MaxLinkAge < leastLinkAge {
+		v.Errorf("max_link_age", "max_link_age must be at least %s (leave it out for 12h)", leastLinkAge)
 	}
 	switch c.Proxy {
 	case "system":

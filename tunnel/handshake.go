@@ -108,6 +108,21 @@ type AgentIdentity struct {
 	Key crypto.Signer
 	// CodeKey signs for Claim.CodeKey; only for KindJoin.
 	CodeKey ed25519.PrivateKey
+	// Decline, if not nil, says that a link to this one of so many relay nodes is not wanted. Introduce then gives
+	// ErrOtherNode, and the agent has said nothing of itself.
+	Decline func(node string, nodes int) bool
+}
+
+// ErrOtherNode is wrapped by Introduce's error when the agent has declined the relay node.
+var ErrOtherNode = errors.New("another relay node is wanted")
+
+// otherNode is the text of the close frame with which an agent declines; IsDeclined knows it at the relay.
+const otherNode = "another node"
+
+// IsDeclined reports whether Greet failed because the agent wants a link to another relay node: nothing is wrong.
+func IsDeclined(err error) bool {
+	ce, ok := errors.AsType[*websocket.CloseError](err)
+	return ok && ce.Code == websocket.CloseNormalClosure && ce.Text == otherNode
 }
 
 // The four messages, in order: hello (agent), challenge (relay), claim (agent), verdict (relay). Each is one text
@@ -121,6 +136,7 @@ type (
 		Alg   string `json:"alg"`
 		Key   []byte `json:"key"`
 		Node  string `json:"node"`
+		Nodes int    `json:"nodes"`
 	}
 	verdict struct {
 		Welcome *Welcome `json:"welcome,omitempty"`
@@ -155,7 +171,7 @@ func (t *talk) greet(ctx context.Context, id RelayIdentity, verify func(context.
 	if len(h.Nonce) != nonceSize {
 		return Claim{}, Welcome{}, errors.New("the hello has no proper nonce")
 	}
-	c := challenge{Nonce: newNonce(), Alg: algEd25519, Key: id.Key.Public().(ed25519.PublicKey), Node: id.Node}
+	c := challenge{Nonce: newNonce(), Alg: algEd25519, Key: id.Key.Public().(ed25519.PublicKey), Node: id.Node, Nodes: max(id.Nodes, 1)}
 	if err := t.send("relay challenge", c, id.Key, nil); err != nil {
 		return Claim{}, Welcome{}, err
 	}
@@ -231,6 +247,11 @@ func (t *talk) introduce(id AgentIdentity, pinned string) (Welcome, error) {
 	}
 	if !ed25519.Verify(c.Key, signed("relay challenge", before, env.Body), env.Sig) {
 		return Welcome{}, fmt.Errorf("%w: it shows the right key but cannot sign with it", ErrRelayKey)
+	}
+	if id.Decline != nil && id.Decline(c.Node, c.Nodes) {
+		bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, otherNode)
+		_ = t.ws.WriteControl(websocket.CloseMessage, bye, time.Now().Add(closeTimeout))
+		return Welcome{}, fmt.Errorf("%w than %s", ErrOtherNode, c.Node)
 	}
 	claim, pub := id.Claim, id.Key.Public()
 	key, ok := pub.(ed25519.PublicKey)

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"encoding/json"
 	"errors"
 	"math/rand/v2"
 	"time"
@@ -14,8 +15,9 @@ const (
 	backoffCap = 45 * time.Second
 	// permanentWait is between tries that an admin has to make succeed first: often enough to notice that he has.
 	permanentWait = 5 * time.Minute
-	// longestWait bounds what a relay may ask for.
-	longestWait = time.Hour
+	// longestWait bounds what a relay may ask for when it refuses, longestPause when it goes away.
+	longestWait  = time.Hour
+	longestPause = 5 * time.Minute
 	// settled is how long a link must have lived for its end to count as the first failure.
 	settled = time.Minute
 )
@@ -49,6 +51,9 @@ func (b *Backoff) Next(err error) time.Duration {
 func (b *Backoff) Reset() { b.failures = 0 }
 
 func (b *Backoff) jitter(limit time.Duration) time.Duration {
+	if limit <= 0 {
+		return 0
+	}
 	if b.random != nil {
 		return time.Duration(b.random(int64(limit)))
 	}
@@ -71,4 +76,19 @@ func retryAfter(err error) (d time.Duration) {
 		d = e.RetryAfter
 	}
 	return min(max(d, 0), longestWait)
+}
+
+// controlPause is the kind of the control message with which a relay that goes away asks its agents not to come back all at
+// once: each waits a random time, up to the one that is named.
+const controlPause = "pause"
+
+// parsePause reads it; what cannot be read asks for nothing.
+func parsePause(body []byte) time.Duration {
+	var p struct {
+		Spread time.Duration `json:"spread_ns"`
+	}
+	if err := json.Unmarshal(body, &p); err != nil {
+		return 0
+	}
+	return min(max(p.Spread, 0), longestPause)
 }

@@ -15,11 +15,12 @@ package link
 
 import (
 	"context"
-	"crypto/rand"
+	cryptorand "crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -43,8 +44,10 @@ type Config struct {
 	Links int
 	// Name is what the admin calls this machine, Version the program's version; both for people only.
 	Name, Version string
-	// DrainTimeout is how long streams may go on when the agent stops or a link is replaced; default 30 s.
+	// DrainTimeout is how long streams may go on when the agent stops; default 30 s.
 	DrainTimeout time.Duration
+	// MaxAge is how old a link may become before a new one takes its place; default 12 h. The new one is up first.
+	MaxAge time.Duration
 	// Serve is called in a goroutine of its own for each stream; see tunnel.Options.
 	Serve func(*tunnel.Stream)
 	// Up is called when a link is up, before any other use of it; it must not block.
@@ -58,6 +61,9 @@ type Config struct {
 const (
 	defaultLinks = 2
 	defaultDrain = 30 * time.Second
+	// defaultAge is half a day: firewalls and balancers that bound a connection's life mostly do so at a day or more, and
+	// TLS keys should not be older.
+	defaultAge = 12 * time.Hour
 )
 
 // Links are the agent's links to its relay. Safe for concurrent use.
@@ -65,8 +71,9 @@ type Links struct {
 	c        Config
 	instance string
 
-	mu   sync.Mutex // guards live
-	live map[*tunnel.Link]struct{}
+	mu    sync.Mutex // guards live and nodes
+	live  map[*tunnel.Link]struct{}
+	nodes map[int]string // slot -> the relay node of its link, while that is not drained
 }
 
 // New prepares the links; Run dials them.
@@ -77,16 +84,19 @@ func New(c Config) *Links {
 	if c.DrainTimeout <= 0 {
 		c.DrainTimeout = defaultDrain
 	}
+	if c.MaxAge <= 0 {
+		c.MaxAge = defaultAge
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Links{c: c, instance: newInstance(), live: map[*tunnel.Link]struct{}{}}
+	return &Links{c: c, instance: newInstance(), live: map[*tunnel.Link]struct{}{}, nodes: map[int]string{}}
 }
 
 // newInstance names this process among all that ever used the same key.
 func newInstance() string {
 	var b [12]byte
-	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	_, _ = cryptorand.Read(b[:]) // never fails (crypto/rand)
 	return hex.EncodeToString(b[:])
 }
 
@@ -121,6 +131,31 @@ func (ls *Links) Up() (n int) {
 		}
 	})
 	return n
+}
+
+// rotation is when a link that begins now is old: at the last quarter of MaxAge, at random, so that links that came up
+// together do not go together.
+func (ls *Links) rotation() time.Duration {
+	return ls.c.MaxAge - rand.N(ls.c.MaxAge/4+1)
+}
+
+// note notes which relay node the slot's link leads to; "" for none that new streams come from.
+func (ls *Links) note(slot int, node string) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	ls.nodes[slot] = node
+}
+
+// linked says whether another slot has a link to the relay node.
+func (ls *Links) linked(node string, slot int) bool {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	for other, n := range ls.nodes {
+		if other != slot && n == node {
+			return true
+		}
+	}
+	return false
 }
 
 func (ls *Links) add(l *tunnel.Link) {

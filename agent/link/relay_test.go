@@ -21,6 +21,8 @@ type relay struct {
 	key ed25519.PrivateKey
 	// verify decides on claims; nil admits all as agent "a1".
 	verify func(tunnel.Claim) error
+	node   string
+	nodes  int
 
 	links  chan up // each link that came up
 	mu     sync.Mutex
@@ -40,7 +42,13 @@ func newRelay(t *testing.T, verify func(tunnel.Claim) error) *relay {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &relay{t: t, key: key, verify: verify, links: make(chan up, 100)}
+	return newNode(t, verify, key, "n1", 1)
+}
+
+// newNode is one of several nodes of a relay.
+func newNode(t *testing.T, verify func(tunnel.Claim) error, key ed25519.PrivateKey, node string, nodes int) *relay {
+	t.Helper()
+	r := &relay{t: t, key: key, verify: verify, node: node, nodes: nodes, links: make(chan up, 100)}
 	r.Server = httptest.NewTLSServer(http.HandlerFunc(r.serve))
 	t.Cleanup(r.stop)
 	return r
@@ -55,7 +63,7 @@ func (r *relay) serve(w http.ResponseWriter, q *http.Request) {
 	if err != nil {
 		return
 	}
-	claim, _, err := tunnel.Greet(q.Context(), ws, tunnel.RelayIdentity{Key: r.key, Node: "n1"},
+	claim, _, err := tunnel.Greet(q.Context(), ws, tunnel.RelayIdentity{Key: r.key, Node: r.node, Nodes: r.nodes},
 		func(_ context.Context, c tunnel.Claim) (tunnel.Welcome, error) {
 			r.mu.Lock()
 			r.claims = append(r.claims, c)

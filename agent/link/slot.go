@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -13,8 +14,15 @@ import (
 	"sallyport/tunnel"
 )
 
-// repeatAfter is how long the same failure is not logged again.
-const repeatAfter = 10 * time.Minute
+const (
+	// repeatAfter is how long the same failure is not logged again.
+	repeatAfter = 10 * time.Minute
+	// maxRedials is how often a balancer is tried again for another relay node than those that this agent has links to.
+	maxRedials = 3
+	// movedDrain is how long the streams of a link may go on after a newer one took its place. The link is whole: long
+	// downloads and event streams should end by themselves, and a dead one ends by its silence.
+	movedDrain = time.Hour
+)
 
 // A slot is one of the links that are kept up, through all its generations. It belongs to the goroutine of run.
 type slot struct {
@@ -30,20 +38,36 @@ type slot struct {
 	serving sync.WaitGroup // links that are up or drain
 }
 
+// A held link is one that a slot has brought up.
+type held struct {
+	*tunnel.Link
+	began time.Time
+	away  chan string   // capacity 1: the relay takes no new streams here; why
+	moved chan struct{} // closed when a newer link is up
+	ended chan struct{} // closed when it is over, streams and all
+	pause atomic.Int64  // nanoseconds: the relay asks to come back within so long, at random
+}
+
 func newSlot(ls *Links, n int) *slot {
 	return &slot{ls: ls, number: n, log: ls.c.Log.With("slot", n)}
 }
 
-// run keeps one link up until ctx ends, and returns when the last of its links has ended.
+// run keeps one link up until ctx ends, and returns when the last of its links has ended. A link that is to be replaced
+// serves on until the next one is up.
 func (s *slot) run(ctx context.Context) {
 	defer s.serving.Wait()
+	var old *held
 	for ctx.Err() == nil {
 		ws, err := s.dial(ctx)
 		if err == nil {
-			err = s.use(ctx, ws)
+			l := s.begin(ctx, ws)
+			if old != nil {
+				close(old.moved)
+			}
+			old, err = s.hold(ctx, l, old)
 		}
 		if err == nil || ctx.Err() != nil {
-			continue // the relay asked for a new link, or the agent stops
+			continue // a new link is wanted, or the agent stops
 		}
 		wait := s.backoff.Next(err)
 		s.report(err, wait)
@@ -60,93 +84,146 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// dial makes one attempt.
+// dial makes one attempt. Behind a balancer it may take more than one to get to a relay node that this agent has no link
+// to; in the end any will do.
 func (s *slot) dial(ctx context.Context) (*websocket.Conn, error) {
-	who, err := s.ls.c.Identity.Claim(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("find out who this agent is: %w", err)
+	for try := 0; ; try++ {
+		who, err := s.ls.c.Identity.Claim(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("find out who this agent is: %w", err)
+		}
+		s.generation++
+		who.Claim.Kind = tunnel.KindLink
+		who.Claim.Instance, who.Claim.Slot, who.Claim.Generation = s.ls.instance, s.number, s.generation
+		who.Claim.Name, who.Claim.Version = s.ls.c.Name, s.ls.c.Version
+		who.Decline = func(node string, nodes int) bool {
+			return nodes > 1 && try < maxRedials && s.ls.linked(node, s.number)
+		}
+		ws, welcome, err := s.ls.c.Dialer.dial(ctx, who, s.ls.c.RelayKey)
+		if errors.Is(err, tunnel.ErrOtherNode) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		s.ls.note(s.number, welcome.Node)
+		s.log.Info("link up", "relay", s.ls.c.Dialer.relay.String(), "gateway", who.Claim.Gateway, "agent", welcome.Agent,
+			"node", welcome.Node, "relay_version", welcome.Version, "generation", s.generation)
+		s.failure = ""
+		return ws, nil
 	}
-	s.generation++
-	who.Claim.Kind = tunnel.KindLink
-	who.Claim.Instance, who.Claim.Slot, who.Claim.Generation = s.ls.instance, s.number, s.generation
-	who.Claim.Name, who.Claim.Version = s.ls.c.Name, s.ls.c.Version
-	ws, welcome, err := s.ls.c.Dialer.dial(ctx, who, s.ls.c.RelayKey)
-	if err != nil {
-		return nil, err
-	}
-	s.log.Info("link up", "relay", s.ls.c.Dialer.relay.String(), "gateway", who.Claim.Gateway, "agent", welcome.Agent,
-		"node", welcome.Node, "relay_version", welcome.Version, "generation", s.generation)
-	s.failure = ""
-	return ws, nil
 }
 
-// use serves a link until a new one is needed. It returns nil if the relay drains it, which then goes on beside its
-// successor; otherwise why it ended.
-func (s *slot) use(ctx context.Context, ws *websocket.Conn) error {
-	began := time.Now()
-	away := make(chan string, 1)
-	l := tunnel.New(ws, tunnel.AgentSide, tunnel.Options{
-		Log: s.log, Serve: s.ls.c.Serve, Control: s.ls.c.Control,
+// begin starts to serve a link.
+func (s *slot) begin(ctx context.Context, ws *websocket.Conn) *held {
+	l := &held{began: time.Now(), away: make(chan string, 1), moved: make(chan struct{}), ended: make(chan struct{})}
+	l.Link = tunnel.New(ws, tunnel.AgentSide, tunnel.Options{
+		Log: s.log, Serve: s.ls.c.Serve,
+		Control: func(kind string, body []byte) {
+			if kind == controlPause {
+				l.pause.Store(int64(parsePause(body)))
+			} else if s.ls.c.Control != nil {
+				s.ls.c.Control(kind, body)
+			}
+		},
 		GoAway: func(reason string) {
 			select {
-			case away <- reason:
+			case l.away <- reason:
 			default: // said before
 			}
 		},
 	})
-	ended := make(chan error, 1)
-	moved := make(chan struct{})
-	s.serving.Go(func() { ended <- s.serve(ctx, l, moved) })
-	select {
-	case err := <-ended:
-		if time.Since(began) >= settled {
-			s.backoff.Reset()
+	s.serving.Go(func() {
+		defer close(l.ended)
+		s.serve(ctx, l)
+	})
+	return l
+}
+
+// hold waits until a new link is needed. It returns the present one if that serves on meanwhile, because the relay drains
+// it or it has become old; otherwise why it ended. before is the link that this one has replaced, if there was one.
+func (s *slot) hold(ctx context.Context, l, before *held) (old *held, err error) {
+	age := time.NewTimer(s.ls.rotation())
+	defer age.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, nil
+		case <-l.Done():
+			s.ls.note(s.number, "")
+			if time.Since(l.began) >= settled {
+				s.backoff.Reset()
+			}
+			sleep(ctx, s.backoff.jitter(time.Duration(l.pause.Load())))
+			return nil, fmt.Errorf("link lost after %s: %w", time.Since(l.began).Round(time.Second), l.Err())
+		case reason := <-l.away:
+			s.ls.note(s.number, "")
+			s.log.Info("the relay drains the link; a new one is dialed while its streams end", "reason", reason, "streams", l.Streams())
+			s.rest(ctx, l)
+			return l, nil
+		case <-age.C:
+			if before != nil && !before.over() {
+				age.Reset(s.ls.rotation()) // one that is being replaced at a time
+				continue
+			}
+			s.log.Info("the link has become old; a new one takes its place", "streams", l.Streams())
+			return l, nil
 		}
-		if err == nil {
-			err = errors.New("the link was closed")
-		}
-		return fmt.Errorf("link lost after %s: %w", time.Since(began).Round(time.Second), err)
-	case reason := <-away:
-		s.log.Info("the relay drains the link; a new one is dialed while its streams end", "reason", reason, "streams", l.Streams())
-		close(moved)
-		if time.Since(began) < settled {
-			// A relay that drains each link as soon as it is up must not make the agent spin.
-			sleep(ctx, s.backoff.Next(nil))
-		} else {
-			s.backoff.Reset()
-		}
-		return nil
 	}
 }
 
-// serve runs a link to its end. When ctx ends, or the slot has moved on, the link is drained first.
-func (s *slot) serve(ctx context.Context, l *tunnel.Link, moved <-chan struct{}) error {
-	var run sync.WaitGroup
-	var err error
-	// The link outlives ctx, so that its streams can end.
-	run.Go(func() { err = l.Run(context.WithoutCancel(ctx)) })
-	s.ls.add(l)
-	defer s.ls.remove(l)
-	if s.ls.c.Up != nil {
-		s.ls.c.Up(l)
+func (l *held) over() bool {
+	select {
+	case <-l.ended:
+		return true
+	default:
+		return false
 	}
-	reason := "the agent stops"
+}
+
+// rest waits before a link is dialed for one that the relay drains: as long as the relay has asked for, and so that a relay
+// that drains each link as soon as it is up does not make the agent spin.
+func (s *slot) rest(ctx context.Context, l *held) {
+	wait := s.backoff.jitter(time.Duration(l.pause.Load()))
+	if time.Since(l.began) < settled {
+		wait += s.backoff.Next(nil)
+	} else {
+		s.backoff.Reset()
+	}
+	sleep(ctx, wait)
+}
+
+// serve runs a link to its end. When ctx ends, or the slot has moved on, the link is drained first.
+func (s *slot) serve(ctx context.Context, l *held) {
+	var run sync.WaitGroup
+	// The link outlives ctx, so that its streams can end.
+	run.Go(func() { _ = l.Run(context.WithoutCancel(ctx)) })
+	defer run.Wait()
+	s.ls.add(l.Link)
+	defer s.ls.remove(l.Link)
+	if s.ls.c.Up != nil {
+		s.ls.c.Up(l.Link)
+	}
 	select {
 	case <-l.Done():
-		run.Wait()
-		return err
-	case <-moved:
-		reason = "a new link takes over"
+	case <-l.moved:
+		s.drain(ctx, l, "a new link takes over", movedDrain)
 	case <-ctx.Done():
+		s.drain(ctx, l, "the agent stops", s.ls.c.DrainTimeout)
 	}
-	drain, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), s.ls.c.DrainTimeout,
-		fmt.Errorf("the drain timeout of %s passed", s.ls.c.DrainTimeout))
-	defer cancel()
-	if err := l.Drain(drain, reason); err != nil {
+}
+
+// drain lets the streams of a link end, within limit or, once the agent is stopped, DrainTimeout, and closes it.
+func (s *slot) drain(ctx context.Context, l *held, reason string, limit time.Duration) {
+	late := fmt.Errorf("the drain timeout of %s passed", min(limit, s.ls.c.DrainTimeout))
+	within, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	timer := time.AfterFunc(limit, func() { cancel(late) })
+	defer timer.Stop()
+	defer context.AfterFunc(ctx, func() { timer.Reset(min(limit, s.ls.c.DrainTimeout)) })()
+	if err := l.Drain(within, reason); err != nil {
 		s.log.Warn("streams were cut off", "reason", reason, "error", err)
 	}
-	run.Wait()
-	return err
 }
 
 // report logs a failure: at once if it is a new one, else every ten minutes.

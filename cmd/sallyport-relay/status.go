@@ -45,6 +45,9 @@ func printStatus(w io.Writer, s admin.Status) {
 	printGateways(w, s.Gateways)
 	for _, g := range s.Gateways {
 		printClones(w, g.Agents)
+		for _, warning := range g.Warnings {
+			fmt.Fprintf(w, "\nWARNING: gateway %s: %s.\n", g.Name, warning)
+		}
 	}
 }
 

@@ -24,6 +24,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,6 +52,8 @@ type Config struct {
 	Dir string
 	// Node names this relay node. Default: the host name.
 	Node string
+	// Nodes is how many relay nodes there are behind the URL; agents spread their links over them. Default 1.
+	Nodes int
 	// Version is the relay program's version, for people only.
 	Version string
 	// Log takes what happens to gateways and links.
@@ -66,8 +69,9 @@ type Config struct {
 
 const (
 	defaultCloneProbe = 3 * time.Second
-	// replacedDrain is how long streams may go on over a link that a newer one has replaced.
-	replacedDrain = 30 * time.Second
+	// replacedDrain is how long streams may go on over a link that a newer one has replaced. Its agent may have made the
+	// new one early, while the old one is whole (a link that is not ends by its silence), and long downloads are on it.
+	replacedDrain = time.Hour
 )
 
 // A Registry holds the gateways and the links. It is safe for concurrent use.
@@ -80,9 +84,10 @@ type Registry struct {
 	// sites is replaced, never changed, so that Pick takes no lock.
 	sites atomic.Pointer[map[string]*site]
 
-	mu       sync.Mutex     // guards draining, and the links and clones of every site
-	draining bool           // no new links
-	serving  sync.WaitGroup // links being served and closed
+	mu       sync.Mutex         // guards draining, retiring, and the links and clones of every site
+	draining bool               // no new links
+	retiring map[*Link]struct{} // replaced by newer ones; streams may still be on them
+	serving  sync.WaitGroup     // links being served and closed
 }
 
 // A site is a gateway and its live links.
@@ -97,7 +102,7 @@ func (s *site) all() []*Link { return *s.links.Load() }
 // New loads the gateways and the signing key, which is made at the first start.
 func New(ctx context.Context, st *store.Store, c Config) (*Registry, error) {
 	if c.Node == "" {
-		c.Node, _ = os.Hostname() // for people only
+		c.Node, _ = os.Hostname() // two nodes on one machine have to be told
 	}
 	if c.CloneProbe == 0 {
 		c.CloneProbe = defaultCloneProbe
@@ -108,7 +113,7 @@ func New(ctx context.Context, st *store.Store, c Config) (*Registry, error) {
 			return host
 		}
 	}
-	r := &Registry{c: c, unproved: newDoorkeeper()}
+	r := &Registry{c: c, unproved: newDoorkeeper(), retiring: map[*Link]struct{}{}}
 	r.sites.Store(&map[string]*site{})
 	bucket, err := st.Bucket(ctx, "gateways")
 	if err != nil {
@@ -158,6 +163,12 @@ func (r *Registry) reconcile(records map[string]Record) {
 			}
 		}
 	}
+	for l := range r.retiring {
+		record, known := records[l.Gateway]
+		if a := record.agent(l.Agent); !known || a == nil || a.Revoked() {
+			r.expel(l, "the agent is no longer a member")
+		}
+	}
 	for name, s := range old {
 		if next[name] == nil {
 			for _, l := range s.all() {
@@ -179,15 +190,17 @@ func (r *Registry) expel(l *Link, reason string) {
 func (r *Registry) Drain(ctx context.Context) error {
 	r.mu.Lock()
 	r.draining = true
-	var links []*Link
+	links := slices.Collect(maps.Keys(r.retiring))
 	for _, s := range *r.sites.Load() {
 		links = append(links, s.all()...)
 	}
 	r.mu.Unlock()
+	pause := pauseFor(len(links))
 	errs := make([]error, len(links))
 	var wg sync.WaitGroup
 	for i, l := range links {
 		wg.Go(func() {
+			_ = l.SendControl(ControlPause, pause) // a link that has ended needs none
 			if err := l.Drain(ctx, "the relay stops"); err != nil {
 				errs[i] = fmt.Errorf("drain the link of agent %s: %w", l.Agent, err)
 			}

@@ -12,8 +12,12 @@ import (
 	"sallyport/tunnel"
 )
 
-// maxAPIs bounds what one agent can offer.
-const maxAPIs = 1024
+const (
+	// maxAPIs bounds what one agent can offer.
+	maxAPIs = 1024
+	// maxHash is "sha256:" and 64 digits, and room for another kind.
+	maxHash = 128
+)
 
 // A Link is a live link to an agent of a gateway. What can be done with it is in tunnel.Link; Open begins a stream.
 type Link struct {
@@ -38,6 +42,8 @@ type Offer struct {
 // An OfferedAPI is an API as the relay knows it: by name alone.
 type OfferedAPI struct {
 	Name string `json:"name"`
+	// Policy is a hash of what the agent allows, for people to compare agents by; "" from older agents.
+	Policy string `json:"policy,omitempty"`
 }
 
 // ControlOffer is the kind of the control message that carries an Offer.
@@ -52,19 +58,21 @@ func parseOffer(body []byte) (*Offer, error) {
 	if len(o.APIs) > maxAPIs {
 		return nil, fmt.Errorf("the agent offers %d APIs; at most %d are taken", len(o.APIs), maxAPIs)
 	}
-	for _, api := range o.APIs {
+	for i := range o.APIs {
+		api := &o.APIs[i]
 		if err := CheckName(api.Name); err != nil {
 			return nil, fmt.Errorf("read the agent's offer: %w", err)
 		}
+		api.Policy = labelUpTo(api.Policy, maxHash)
 	}
-	o.Policy = labelUpTo(o.Policy, 128) // "sha256:" and 64 digits
+	o.Policy = labelUpTo(o.Policy, maxHash)
 	return &o, nil
 }
 
 // Offers reports whether the agent offers the API.
 func (l *Link) Offers(api string) bool {
 	o := l.offer.Load()
-	return o != nil && slices.Contains(o.APIs, OfferedAPI{api})
+	return o != nil && slices.ContainsFunc(o.APIs, func(a OfferedAPI) bool { return a.Name == api })
 }
 
 // ready reports whether the link can be picked. One whose agent has not said yet what it offers is not there yet.
@@ -158,6 +166,12 @@ func (r *Registry) attach(l *Link) (replaced []*Link, err error) {
 			replaced = append(replaced, other)
 		default: // it has linked since the handshake began: whoever was first stays
 			return nil, errClone
+		}
+	}
+	for _, old := range replaced {
+		r.retiring[old] = struct{}{}                // until retire is done
+		if old.claim.Instance == l.claim.Instance { // the same process offers the same until it says otherwise
+			l.offer.CompareAndSwap(nil, old.offer.Load())
 		}
 	}
 	next := slices.DeleteFunc(slices.Clone(s.all()), func(o *Link) bool { return slices.Contains(replaced, o) })

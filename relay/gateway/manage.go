@@ -141,6 +141,8 @@ type Status struct {
 	Agents  []AgentStatus `json:"agents"`
 	// OpenCodes is how many join codes wait to be used.
 	OpenCodes int `json:"openCodes"`
+	// Warnings are for the admin, one sentence each: agents that do not agree.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // AgentStatus is an agent at this moment.
@@ -214,5 +216,6 @@ func (s *site) status(now time.Time) Status {
 		out.Agents = append(out.Agents, st)
 	}
 	slices.SortFunc(out.Agents, func(x, y AgentStatus) int { return strings.Compare(x.ID, y.ID) })
+	out.Warnings = s.disagreements()
 	return out
 }

@@ -28,6 +28,7 @@ type rig struct {
 
 	mu     sync.Mutex
 	logged strings.Builder // guarded by mu
+	told   []string        // control messages to agents; guarded by mu
 }
 
 // Write takes a line of the registry's log.
@@ -114,7 +115,13 @@ func (g *rig) introduce(id tunnel.AgentIdentity) (tunnel.Welcome, func() *tunnel
 	if err != nil {
 		return welcome, nil, err
 	}
-	return welcome, func() *tunnel.Link { return tunnel.New(ws, tunnel.AgentSide, tunnel.Options{}) }, nil
+	return welcome, func() *tunnel.Link {
+		return tunnel.New(ws, tunnel.AgentSide, tunnel.Options{Serve: func(s *tunnel.Stream) { <-s.Context().Done() }, Control: func(kind string, body []byte) {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.told = append(g.told, kind+" "+string(body))
+		}})
+	}, nil
 }
 
 func (g *rig) join(gw, code string, a *agent) error {

@@ -88,12 +88,16 @@ func (r *Registry) greet(w http.ResponseWriter, q *http.Request, peer string) *L
 		r.c.Log.Debug("link refused", "peer", peer, "reason", err)
 		return nil // Upgrade has answered
 	}
-	id := tunnel.RelayIdentity{Key: r.key, Node: r.c.Node, Nodes: 1, Version: r.c.Version}
+	id := tunnel.RelayIdentity{Key: r.key, Node: r.c.Node, Nodes: r.c.Nodes, Version: r.c.Version}
 	var silent []*Link // links of another process with the agent's key, which did not answer
 	claim, welcome, err := tunnel.Greet(q.Context(), ws, id, func(ctx context.Context, c tunnel.Claim) (w tunnel.Welcome, err error) {
 		w, silent, err = r.verify(ctx, c, peer)
 		return w, err
 	})
+	if tunnel.IsDeclined(err) {
+		r.c.Log.Debug("an agent looks for another relay node", "peer", peer)
+		return nil
+	}
 	if err != nil {
 		r.c.Log.Warn("link refused", "peer", peer, "error", err)
 		return nil
@@ -211,6 +215,11 @@ func (r *Registry) serve(ctx context.Context, l *Link) {
 func (r *Registry) retire(ctx context.Context, old *Link) {
 	ctx, cancel := context.WithTimeoutCause(ctx, replacedDrain, errors.New("the time for it is over"))
 	defer cancel()
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.retiring, old)
+	}()
 	if err := old.Drain(ctx, "a newer link has replaced this one"); err != nil {
 		r.c.Log.Warn("streams of a replaced link were cut off", "gateway", old.Gateway, "agent", old.Agent, "error", err)
 	}

@@ -1,0 +1,127 @@
+package gateway_test
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"sallyport/relay/gateway"
+	"sallyport/tunnel"
+)
+
+// A link that replaces one of the same process can be used at once: there is no moment without.
+func TestANewerLinkTakesOverTheOffer(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	a := g.joined("plant1")
+	old := g.mustLink("plant1", a, at{"p1", 0, 1}, "orders")
+	eventually(t, "the link can be picked", func() bool { _, err := g.r.Pick("plant1", "orders"); return err == nil })
+	first, _ := g.r.Pick("plant1", "orders")
+	g.mustLink("plant1", a, at{"p1", 0, 2}) // which has not said what it offers
+	eventually(t, "the newer link is picked", func() bool {
+		l, err := g.r.Pick("plant1", "orders")
+		if err != nil {
+			t.Fatalf("there is a moment without a link: %v", err)
+		}
+		return l != first
+	})
+	eventually(t, "the old link has ended", ended(old))
+	// Another process may offer something else.
+	other := g.joined("plant1")
+	g.mustLink("plant1", other, at{"p2", 0, 1})
+	if l, err := g.r.Pick("plant1", "orders"); err != nil || l.Agent != a.id {
+		t.Errorf("picked %v, %v", l, err)
+	}
+}
+
+// A stream on a link that was replaced goes on, and the relay's end does not wait for it beyond its own time.
+func TestAReplacedLinkKeepsItsStreams(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	a := g.joined("plant1")
+	old := g.mustLink("plant1", a, at{"p1", 0, 1}, "orders")
+	eventually(t, "the link can be picked", func() bool { _, err := g.r.Pick("plant1", "orders"); return err == nil })
+	l, _ := g.r.Pick("plant1", "orders")
+	s, err := l.Open(&tunnel.Request{ID: "r", API: "orders", Method: "GET", Target: "/"}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Reset(tunnel.Cancelled, "done")
+	g.mustLink("plant1", a, at{"p1", 0, 2}, "orders")
+	eventually(t, "the old link drains", func() bool { return old.Draining() != "" })
+	if l.Err() != nil {
+		t.Errorf("the old link has ended under its stream: %v", l.Err())
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	_ = g.r.Drain(ctx)
+	if took := time.Since(began); took > 8*time.Second {
+		t.Errorf("the relay waited %s for a replaced link", took)
+	}
+	eventually(t, "the old link has ended", ended(old))
+}
+
+// A revoked agent's replaced links end with the others.
+func TestRevokingEndsReplacedLinks(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	a := g.joined("plant1")
+	old := g.mustLink("plant1", a, at{"p1", 0, 1}, "orders")
+	eventually(t, "the link can be picked", func() bool { _, err := g.r.Pick("plant1", "orders"); return err == nil })
+	l, _ := g.r.Pick("plant1", "orders")
+	s, err := l.Open(&tunnel.Request{ID: "r", API: "orders", Method: "GET", Target: "/"}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Reset(tunnel.Cancelled, "done")
+	g.mustLink("plant1", a, at{"p1", 0, 2}, "orders")
+	eventually(t, "the old link drains", func() bool { return old.Draining() != "" })
+	if err := g.r.RevokeAgent(t.Context(), a.id); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the old link has ended", ended(old))
+}
+
+// Agents of one gateway may offer different APIs, but should not offer the same one under different policies.
+func TestStatusWarnsOfDifferentPolicies(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	a, b := g.joined("plant1"), g.joined("plant1")
+	one := g.mustLink("plant1", a, at{"p1", 0, 1})
+	two := g.mustLink("plant1", b, at{"p2", 0, 1})
+	say := func(l *tunnel.Link, text string) {
+		t.Helper()
+		if err := l.SendControl(gateway.ControlOffer, json.RawMessage(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	say(one, `{"apis":[{"name":"orders","policy":"sha256:a"},{"name":"stock","policy":"sha256:c"},{"name":"old"}]}`)
+	say(two, `{"apis":[{"name":"orders","policy":"sha256:b"},{"name":"stock","policy":"sha256:c"},{"name":"old","policy":"sha256:d"},{"name":"own","policy":"sha256:e"}]}`)
+	var warnings []string
+	eventually(t, "there is a warning", func() bool { warnings = g.r.Status()[0].Warnings; return len(warnings) > 0 })
+	if len(warnings) != 1 || !strings.Contains(warnings[0], "API orders") || !strings.Contains(warnings[0], a.id) || !strings.Contains(warnings[0], b.id) {
+		t.Errorf("warned of %q", warnings)
+	}
+	say(two, `{"apis":[{"name":"orders","policy":"sha256:a"}]}`)
+	eventually(t, "the warning is gone", func() bool { return len(g.r.Status()[0].Warnings) == 0 })
+}
+
+// Before it goes, a relay asks the agents to come back spread over a time that goes with their number.
+func TestARelayThatStopsAsksForAPause(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	a := g.joined("plant1")
+	for slot := range 2 {
+		g.mustLink("plant1", a, at{"p1", slot, 1}, "orders")
+	}
+	eventually(t, "both links are up", func() bool { return len(g.r.Status()[0].Agents[0].Links) == 2 })
+	g.close()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if want := `pause {"spread_ns":4000000}`; len(g.told) != 2 || g.told[0] != want || g.told[1] != want {
+		t.Errorf("the agents were told %q, want twice %q", g.told, want)
+	}
+}
