@@ -139,6 +139,22 @@ func (p *Proxy) Cut(how How) {
 	}
 }
 
+// Vanish lets every connection that is open now fall into a black hole, for good; those to come are not concerned. It is a
+// firewall that has forgotten them.
+func (p *Proxy) Vanish(w Way) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for one := range p.pairs {
+		for way := range one.lost {
+			if w == Both || int(w) == way {
+				one.lost[way] = true
+			}
+		}
+	}
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
 // Open is how many connections there are now, Dialed how many there ever were.
 func (p *Proxy) Open() int {
 	p.mu.Lock()
@@ -158,6 +174,16 @@ func (p *Proxy) line(w Way) (Line, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.lines[w], p.changed
+}
+
+// line is the same for one connection.
+func (one *pair) line(w Way) (Line, <-chan struct{}) {
+	one.p.mu.Lock()
+	defer one.p.mu.Unlock()
+	if one.lost[w] {
+		return Line{Hole: true}, one.p.changed
+	}
+	return one.p.lines[w], one.p.changed
 }
 
 func (p *Proxy) accept() {

@@ -156,6 +156,21 @@ func TestHole(t *testing.T) {
 	}
 }
 
+// Who vanishes has vanished for good; who comes after passes.
+func TestVanish(t *testing.T) {
+	t.Parallel()
+	p, c := start(t)
+	round(t, c, []byte("before"))
+	p.Vanish(Both)
+	p.Heal()
+	_, _ = c.Write([]byte("lost"))
+	_ = c.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+	if n, err := c.Read(make([]byte, 9)); n != 0 || !timedOut(err) {
+		t.Errorf("%d bytes came, and %v", n, err)
+	}
+	round(t, dial(t, p), []byte("a new one"))
+}
+
 func timedOut(err error) bool {
 	ne, ok := errors.AsType[net.Error](err)
 	return ok && ne.Timeout()

@@ -28,6 +28,7 @@ type pair struct {
 	ctx          context.Context
 	cancel       context.CancelFunc
 	once         sync.Once
+	lost         [2]bool // in a black hole for good; guarded by p.mu
 }
 
 func newPair(p *Proxy, caller, goal *net.TCPConn) *pair {
@@ -136,7 +137,7 @@ func capacity(l Line) int {
 // await waits until ok, and says whether the pair is still whole.
 func (t *transit) await(ok func(l Line, held int) bool) bool {
 	for {
-		l, changed := t.one.p.line(t.way)
+		l, changed := t.one.line(t.way)
 		t.mu.Lock()
 		held := t.held
 		t.mu.Unlock()
@@ -201,7 +202,7 @@ func (t *transit) take() (next parcel, ok bool) {
 // due waits until bytes of the parcel may arrive and says how many.
 func (t *transit) due(next parcel) (n int, ok bool) {
 	for {
-		l, changed := t.one.p.line(t.way)
+		l, changed := t.one.line(t.way)
 		n = len(next.data)
 		if l.Piece > 0 {
 			n = min(n, l.Piece)
@@ -241,7 +242,7 @@ func (t *transit) account(n int) bool {
 	t.mu.Unlock()
 	notify(t.room)
 	t.passed += int64(n)
-	if l, _ := t.one.p.line(t.way); l.CutAfter > 0 && t.passed >= l.CutAfter {
+	if l, _ := t.one.line(t.way); l.CutAfter > 0 && t.passed >= l.CutAfter {
 		t.one.cut(l.Cut)
 		return false
 	}

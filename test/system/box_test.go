@@ -4,6 +4,7 @@ package system
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -41,6 +42,7 @@ type box struct {
 	secrets      map[string]string      // what may stand nowhere: what it is -> its text
 	extraRelay   string                 // more lines for relay.yaml
 	extraAgent   string                 // more lines for agent.yaml
+	relayURL     string                 // the relay's URL for the agent; "" is url
 	agentEnv     []string
 }
 
@@ -237,7 +239,7 @@ func (b *box) configure(apis ...string) {
 	if len(apis) > 0 {
 		list = "apis:\n" + strings.Join(apis, "")
 	}
-	b.replaceConfig(fmt.Sprintf(agentYAML, b.url, gatewayName, b.dir) + b.extraAgent + list)
+	b.replaceConfig(fmt.Sprintf(agentYAML, cmp.Or(b.relayURL, b.url), gatewayName, b.dir) + b.extraAgent + list)
 }
 
 // replaceConfig puts a file in the place of agent.yaml at once, as editors do.

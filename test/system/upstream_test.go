@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -26,13 +27,14 @@ type upstream struct {
 	url  string
 	gone chan string // the ID of each caller of /x/hang whose leaving the upstream has noticed
 
-	mu      sync.Mutex // guards targets
+	mu      sync.Mutex // guards what follows
 	targets []string
+	ran     map[string]int // how often /x/once ran, by its ID
 }
 
 func newUpstream(t *testing.T) *upstream {
 	t.Helper()
-	u := &upstream{gone: make(chan string, 100)}
+	u := &upstream{gone: make(chan string, 100), ran: map[string]int{}}
 	mux := http.NewServeMux()
 	mux.Handle("/", httpbin.New(httpbin.WithMaxBodySize(1<<30), httpbin.WithMaxDuration(time.Minute)))
 	mux.HandleFunc("/x/digest", digest)
@@ -47,6 +49,7 @@ func newUpstream(t *testing.T) *upstream {
 	mux.HandleFunc("/x/status/{code}", status)
 	mux.HandleFunc("/x/refuse", refuse)
 	mux.HandleFunc("/x/slow/{ms}", slow)
+	mux.HandleFunc("/x/once/{id}", u.once)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		u.record(r.RequestURI)
 		mux.ServeHTTP(w, r)
@@ -72,6 +75,27 @@ func (u *upstream) seen() []string {
 	s := u.targets
 	u.targets = nil
 	return s
+}
+
+// once counts how often it was run with an ID, then takes its time, as a booking does.
+func (u *upstream) once(w http.ResponseWriter, r *http.Request) {
+	u.mu.Lock()
+	u.ran[r.PathValue("id")]++
+	u.mu.Unlock()
+	_, _ = io.Copy(io.Discard, r.Body)
+	ms, _ := strconv.Atoi(r.URL.Query().Get("ms"))
+	select {
+	case <-time.After(time.Duration(ms) * time.Millisecond):
+	case <-r.Context().Done():
+	}
+	fmt.Fprint(w, "done")
+}
+
+// timesRun says how often /x/once ran with each ID.
+func (u *upstream) timesRun() map[string]int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return maps.Clone(u.ran)
 }
 
 // digest answers with length and SHA-256 of the body that really arrived.
