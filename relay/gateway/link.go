@@ -97,7 +97,8 @@ func (l *Link) status() LinkStatus {
 }
 
 // Pick returns the link with the fewest streams among those that are usable and whose agent offers the API, but none of
-// exclude; one that owes a sign of life only if there is no other. The error is ErrUnknownGateway, ErrNoLink or ErrNotOffered.
+// exclude. One that owes a sign of life, or whose agent has one among exclude, is picked only if there is no other: what ended
+// one link of a process soon ends its others. The error is ErrUnknownGateway, ErrNoLink or ErrNotOffered.
 func (r *Registry) Pick(gateway, api string, exclude ...*Link) (*Link, error) {
 	s := (*r.sites.Load())[gateway]
 	if s == nil {
@@ -105,7 +106,7 @@ func (r *Registry) Pick(gateway, api string, exclude ...*Link) (*Link, error) {
 	}
 	var best *Link
 	var least int
-	var suspect bool // best owes a sign of life
+	var suspect bool // best is a last resort
 	refusal := ErrNoLink
 	for _, l := range s.all() {
 		if !l.ready() {
@@ -118,7 +119,7 @@ func (r *Registry) Pick(gateway, api string, exclude ...*Link) (*Link, error) {
 		if slices.Contains(exclude, l) {
 			continue
 		}
-		n, late := l.Streams(), l.Suspect()
+		n, late := l.Streams(), l.Suspect() || slices.ContainsFunc(exclude, func(x *Link) bool { return x.Agent == l.Agent })
 		if best == nil || suspect && !late || suspect == late && n < least {
 			best, least, suspect = l, n, late
 		}

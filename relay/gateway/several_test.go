@@ -125,3 +125,40 @@ func TestARelayThatStopsAsksForAPause(t *testing.T) {
 		t.Errorf("the agents were told %q, want twice %q", g.told, want)
 	}
 }
+
+// After a link of one agent, one of another agent is picked first, however busy it is.
+func TestAnotherAgentIsTriedFirst(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	a, b := g.joined("plant1"), g.joined("plant1")
+	for slot := range 2 {
+		g.mustLink("plant1", a, at{"p1", slot, 1}, "orders")
+	}
+	g.mustLink("plant1", b, at{"p2", 0, 1}, "orders")
+	var first, other *gateway.Link
+	eventually(t, "both agents can be picked", func() bool {
+		first, _ = g.r.Pick("plant1", "orders")
+		if first == nil {
+			return false
+		}
+		other, _ = g.r.Pick("plant1", "orders", first)
+		return other != nil && other.Agent != first.Agent
+	})
+	for range 3 { // it is the busiest now
+		s, err := other.Open(&tunnel.Request{ID: "r", API: "orders", Method: "GET", Target: "/"}, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Reset(tunnel.Cancelled, "done")
+	}
+	idle, err := g.r.Pick("plant1", "orders")
+	if err != nil || idle.Agent == other.Agent {
+		t.Fatalf("picked %v, %v", idle, err)
+	}
+	if next, err := g.r.Pick("plant1", "orders", idle); err != nil || idle.Agent == a.id && next.Agent != b.id {
+		t.Errorf("after a link of %s one of %s was picked, %v", idle.Agent, next.Agent, err)
+	}
+	if next, err := g.r.Pick("plant1", "orders", other, first); err != nil || next == other || next == first {
+		t.Errorf("with two excluded, %v and %v were picked", next, err)
+	}
+}

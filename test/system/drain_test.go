@@ -1,0 +1,152 @@
+//go:build linux
+
+package system
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// rounds is how often a program is stopped under load: SALLYPORT_DRAINS, or few.
+func rounds(t *testing.T) int {
+	t.Helper()
+	text := os.Getenv("SALLYPORT_DRAINS")
+	if text == "" {
+		return 4
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("SALLYPORT_DRAINS=%q is no number of rounds", text)
+	}
+	return n
+}
+
+// TestAgentsStopUnderFullLoad: one of two agents after the other is stopped by SIGTERM and started again, while callers call
+// as fast as the machine lets them. No call fails.
+func TestAgentsStopUnderFullLoad(t *testing.T) {
+	u := newUpstream(t)
+	b := ready(t, lean, []string{"web"}, api("web", u.url, "", everything))
+	second := b.secondAgent()
+	b.awaitLinks(4)
+	w, began := b.startCrowd(32, 0, 0), time.Now()
+	for i := range rounds(t) {
+		time.Sleep(300 * time.Millisecond)
+		if i%2 == 0 {
+			b.agent.stop(t)
+			b.startAgent()
+		} else {
+			second.stop(t)
+			second = b.startSecond()
+		}
+		b.awaitLinks(4)
+	}
+	rate := float64(w.count()) / time.Since(began).Seconds()
+	outcomes := w.stop(t, u)
+	t.Logf("%d stops, %d calls, %.0f a second", rounds(t), len(outcomes), rate)
+	if failed := failures(outcomes); len(failed) > 0 {
+		t.Errorf("%d of %d calls failed:\n%s", len(failed), len(outcomes), show(failed))
+	}
+}
+
+// TestRelayStopsUnderFullLoad: the relay, alone as it is, is stopped by SIGTERM and started again. A caller may find nobody
+// there and try again; but what the relay has taken is answered, and what it has not was not run. Until an agent is back
+// there is the answer "not run".
+func TestRelayStopsUnderFullLoad(t *testing.T) {
+	u := newUpstream(t)
+	b := ready(t, lean, []string{"web"}, api("web", u.url, "", everything))
+	b.awaitLinks(2)
+	w, began := b.startCrowd(32, 0, 0), time.Now()
+	for range rounds(t) {
+		time.Sleep(300 * time.Millisecond)
+		b.relay.stop(t)
+		b.startRelay()
+		b.awaitLinks(2)
+	}
+	rate := float64(w.count()) / time.Since(began).Seconds()
+	outcomes := w.stop(t, u) // which looks that nothing that says "not run" was run
+	ran := u.timesRun()
+	nobody, away := 0, 0
+	for _, o := range outcomes {
+		switch {
+		case o.ok():
+		case o.status == http.StatusServiceUnavailable && o.problem.Error.Code == "no-agent" && o.problem.Executed == "no":
+			away++
+		case o.status == 0 && unanswered(o.err) && ran[o.id] == 0:
+			nobody++
+		default:
+			t.Errorf("a call that the relay had taken failed: %s (run %d times)", o, ran[o.id])
+		}
+	}
+	t.Logf("%d stops, %d calls, %.0f a second; %d found nobody, %d came before the agent", rounds(t), len(outcomes), rate, nobody, away)
+}
+
+// unanswered: the connection was refused, or closed before a byte of an answer came.
+func unanswered(err error) bool {
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
+		errors.Is(err, io.EOF) || strings.Contains(err.Error(), "server closed idle connection")
+}
+
+// TestLongStreamsAtAStop: an event stream gets the drain timeout and is then ended, and so is a call that waits, which reads
+// why. New calls go to the other agent meanwhile.
+func TestLongStreamsAtAStop(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t)
+	b := newBox(t, racy)
+	b.startRelay()
+	if err := b.join(b.addGateway()); err != nil {
+		t.Fatal(err)
+	}
+	b.extraAgent = "drain_timeout: 3s\n"
+	b.configure(api("web", u.url, "", everything))
+	b.startAgent()
+	b.publish("web")
+	b.awaitLinks(2)
+	resp, err := b.client(1).Get(b.at("web", "/x/events?n=1000"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	held := make(chan outcome, 1)
+	go func() { held <- b.callOnce(b.client(1), http.MethodPost, "held", 60_000) }()
+	eventually(t, 10*time.Second, "the call runs", func() bool { return u.timesRun()["held"] == 1 })
+	second := b.secondAgent()
+	defer second.stop(t)
+	b.awaitLinks(4)
+	began := time.Now()
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		events := 0
+		for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+			if strings.HasPrefix(lines.Text(), "data:") {
+				events++
+			}
+		}
+		if took := time.Since(began); took < 2*time.Second || took > 15*time.Second {
+			t.Errorf("the event stream was ended after %s, the drain timeout is 3s", took)
+		}
+		if events < 5 {
+			t.Errorf("only %d events came", events)
+		}
+	})
+	b.agent.stop(t)
+	reading.Wait()
+	if o := <-held; o.status != http.StatusServiceUnavailable || o.problem.Error.Code != "agent-stopping" || o.problem.Executed != "unknown" {
+		t.Errorf("the call that was cut: %s", o)
+	}
+	if err := get200(b.client(1), b.at("web", "/x/slow/0")); err != nil {
+		t.Errorf("a new call: %v", err)
+	}
+	if log := b.logs["agent"].String(); !strings.Contains(log, "streams were cut off") {
+		t.Errorf("the agent's log does not say that streams were cut off:\n%s", fmt.Sprint(tail(log, 2000)))
+	}
+}
