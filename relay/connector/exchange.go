@@ -38,7 +38,7 @@ func (c *call) exchange(pub *Published) error {
 	c.event.Took.Relay = time.Since(c.event.Time)
 	var tried []*gateway.Link
 	for {
-		link, noLink := c.p.o.Links.Pick(pub.Gateway, pub.API, tried...)
+		link, noLink := c.pick(pub, tried)
 		if noLink != nil && len(tried) > 0 {
 			return err // there was one, and what it said tells more
 		} else if noLink != nil {
@@ -58,6 +58,13 @@ func (c *call) exchange(pub *Published) error {
 			return err
 		}
 	}
+}
+
+func (c *call) pick(pub *Published, tried []*gateway.Link) (*gateway.Link, error) {
+	if len(tried) == 0 {
+		return c.p.o.Links.PickSoon(c.r.Context(), pub.Gateway, pub.API)
+	}
+	return c.p.o.Links.Pick(pub.Gateway, pub.API, tried...)
 }
 
 // mayRepeat says whether the request may go over another link after err. One that was certainly not run may, while its body

@@ -84,9 +84,12 @@ type Registry struct {
 	// sites is replaced, never changed, so that Pick takes no lock.
 	sites atomic.Pointer[map[string]*site]
 
-	mu       sync.Mutex         // guards draining, retiring, and the links and clones of every site
+	opened time.Time
+
+	mu       sync.Mutex         // guards news, draining, retiring, and the links and clones of every site
 	draining bool               // no new links
 	retiring map[*Link]struct{} // replaced by newer ones; streams may still be on them
+	news     chan struct{}      // closed and replaced when a link comes or offers something
 	serving  sync.WaitGroup     // links being served and closed
 }
 
@@ -113,7 +116,7 @@ func New(ctx context.Context, st *store.Store, c Config) (*Registry, error) {
 			return host
 		}
 	}
-	r := &Registry{c: c, unproved: newDoorkeeper(), retiring: map[*Link]struct{}{}}
+	r := &Registry{c: c, unproved: newDoorkeeper(), retiring: map[*Link]struct{}{}, opened: time.Now(), news: make(chan struct{})}
 	r.sites.Store(&map[string]*site{})
 	bucket, err := st.Bucket(ctx, "gateways")
 	if err != nil {

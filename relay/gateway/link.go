@@ -178,6 +178,7 @@ func (r *Registry) attach(l *Link) (replaced []*Link, err error) {
 	next := slices.DeleteFunc(slices.Clone(s.all()), func(o *Link) bool { return slices.Contains(replaced, o) })
 	next = append(next, l)
 	s.links.Store(&next)
+	r.tell()
 	return replaced, nil
 }
 

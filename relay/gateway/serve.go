@@ -236,5 +236,8 @@ func (r *Registry) control(l *Link, kind string, body []byte) {
 		return
 	}
 	l.offer.Store(o)
+	r.mu.Lock()
+	r.tell()
+	r.mu.Unlock()
 	r.c.Log.Info("agent offers", "gateway", l.Gateway, "agent", l.Agent, "slot", l.claim.Slot, "apis", len(o.APIs), "policy", o.Policy)
 }

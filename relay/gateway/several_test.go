@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -160,5 +161,48 @@ func TestAnotherAgentIsTriedFirst(t *testing.T) {
 	}
 	if next, err := g.r.Pick("plant1", "orders", other, first); err != nil || next == other || next == first {
 		t.Errorf("with two excluded, %v and %v were picked", next, err)
+	}
+}
+
+// Just after the relay's start a call waits for an agent that comes back; one that nobody will answer does not.
+func TestCallsWaitForAgentsThatComeBack(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	a := g.joined("plant1")
+	picked := make(chan error, 1)
+	go func() {
+		l, err := g.r.PickSoon(t.Context(), "plant1", "orders")
+		if err == nil && l.Agent != a.id {
+			t.Errorf("picked a link of %s", l.Agent)
+		}
+		picked <- err
+	}()
+	g.mustLink("plant1", a, at{"p1", 0, 1}) // offers nothing yet
+	select {
+	case err := <-picked:
+		t.Fatalf("the call did not wait: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	g.mustLink("plant1", a, at{"p1", 1, 1}, "orders")
+	if err := <-picked; err != nil {
+		t.Errorf("after the agent was back: %v", err)
+	}
+	if err := g.r.RevokeAgent(t.Context(), a.id); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "nobody is waited for", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := g.r.PickSoon(ctx, "plant1", "orders")
+		return errors.Is(err, gateway.ErrNoLink)
+	})
+	if _, err := g.r.PickSoon(t.Context(), "plant2", "orders"); !errors.Is(err, gateway.ErrUnknownGateway) {
+		t.Errorf("an unknown gateway gives %v", err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	g.joined("plant3")
+	if _, err := g.r.PickSoon(gone, "plant3", "orders"); !errors.Is(err, context.Canceled) {
+		t.Errorf("a caller that has gone waits: %v", err)
 	}
 }
