@@ -19,6 +19,8 @@ const (
 	repeatAfter = 10 * time.Minute
 	// maxRedials is how often a balancer is tried again for another relay node than those that this agent has links to.
 	maxRedials = 3
+	// earlyRest is how long, at most, the agent waits before it replaces a link that the relay drains soon after it came up.
+	earlyRest = time.Second
 	// movedDrain is how long the streams of a link may go on after a newer one took its place. The link is whole: long
 	// downloads and event streams should end by themselves, and a dead one ends by its silence.
 	movedDrain = time.Hour
@@ -181,14 +183,14 @@ func (l *held) over() bool {
 	}
 }
 
-// rest waits before a link is dialed for one that the relay drains: as long as the relay has asked for, and so that a relay
-// that drains each link as soon as it is up does not make the agent spin.
+// rest waits before a link is dialed for one that the relay drains: as long as the relay has asked for, and a little more if
+// it drains each link as soon as it is up, so that the agent does not spin. That is no failure: relays are restarted in good
+// order too, several times if need be, and each time the agent should be back soon.
 func (s *slot) rest(ctx context.Context, l *held) {
+	s.backoff.Reset()
 	wait := s.backoff.jitter(time.Duration(l.pause.Load()))
 	if time.Since(l.began) < settled {
-		wait += s.backoff.Next(nil)
-	} else {
-		s.backoff.Reset()
+		wait += s.backoff.jitter(earlyRest)
 	}
 	sleep(ctx, wait)
 }
