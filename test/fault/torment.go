@@ -50,8 +50,13 @@ func Weather() []Spell {
 func (p *Proxy) Torment(ctx context.Context, seed uint64, weather []Spell, log func(string)) {
 	defer p.Heal()
 	r := rand.New(rand.NewPCG(seed, seed^0x9e3779b97f4a7c15))
+	var order []int // each spell once before one comes again
 	for ctx.Err() == nil {
-		spell := weather[r.IntN(len(weather))]
+		if len(order) == 0 {
+			order = r.Perm(len(weather))
+		}
+		spell := weather[order[0]]
+		order = order[1:]
 		lasts := spell.Least + time.Duration(r.Int64N(int64(spell.Most-spell.Least)+1))
 		spell.Strike(p, r)
 		if log != nil {
