@@ -66,12 +66,20 @@ type Claim struct {
 type Welcome struct {
 	// Agent is the agent's ID as the relay knows it.
 	Agent string `json:"agent"`
+	// Pending says that an agent has joined and cannot link before an admin of the relay has approved it.
+	Pending bool `json:"pending,omitempty"`
 	// Node is the ID of the relay node, Nodes how many there are.
 	Node  string `json:"node"`
 	Nodes int    `json:"nodes"`
 	// Version is the relay program's version, for people only.
 	Version string `json:"version,omitempty"`
 }
+
+// Codes of refusals that an agent tells its admin in words of their own.
+const (
+	RefusedPending = "pending" // an admin has not approved the agent yet
+	RefusedClone   = "clone"   // another process with the agent's key is linked
+)
 
 // A Refusal is the relay's last word of a handshake that failed. It is an error on both sides.
 type Refusal struct {

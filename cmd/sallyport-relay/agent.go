@@ -15,7 +15,8 @@ import (
 )
 
 func (p *program) agentCommand() *cobra.Command {
-	return group("agent", "See, revoke and remove the agents that have joined", p.agentList(), p.agentRevoke(), p.agentRemove())
+	return group("agent", "See, approve, revoke and remove the agents that have joined",
+		p.agentList(), p.agentApprove(), p.agentRefuse(), p.agentRevoke(), p.agentRemove())
 }
 
 func (p *program) agentList() *cobra.Command {
@@ -49,6 +50,7 @@ func printAgents(w io.Writer, agents []gateway.AgentStatus) {
 		rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%s", a.ID, a.Gateway, cmp.Or(a.Name, "-"), agentState(a), day(a.Joined)))
 	}
 	table(w, "AGENT\tGATEWAY\tMACHINE\tSTATE\tJOINED", rows)
+	printPending(w, agents)
 	printClones(w, agents)
 }
 
@@ -65,6 +67,12 @@ func printClones(w io.Writer, agents []gateway.AgentStatus) {
 
 // agentState puts an agent's links into few words.
 func agentState(a gateway.AgentStatus) string {
+	switch {
+	case !a.Refused.IsZero():
+		return "refused " + day(a.Refused)
+	case a.Pending:
+		return "waits for approval"
+	}
 	if !a.Revoked.IsZero() {
 		return "revoked " + day(a.Revoked)
 	}

@@ -8,7 +8,7 @@
 //	r, err := gateway.New(ctx, st, gateway.Config{URL: "https://relay.example.com", Dir: data, Log: log})
 //	go r.Run(ctx)                                   // follows the store
 //	mux.HandleFunc("GET /_/link", r.ServeLink)
-//	join, err := r.AddGateway(ctx, "plant1", 0)     // join.Encode() is for the admin
+//	join, err := r.AddGateway(ctx, "plant1", gateway.CodeUse{}) // join.Encode() is for the admin
 //	link, err := r.Pick("plant1", "orders")
 //	s, err := link.Open(request, true)
 //	err = r.Drain(ctx)                              // before the store closes
@@ -39,6 +39,8 @@ var (
 	ErrExists         = errors.New("exists already")
 	ErrFull           = errors.New("there are as many as there can be")
 	ErrCodeLife       = errors.New("a join code cannot live so long")
+	ErrCodeUses       = errors.New("a join code cannot have so many uses")
+	ErrNotPending     = errors.New("it does not wait for approval; 'sallyport-relay agent list' shows who does")
 	ErrNoLink         = errors.New("no agent of this gateway is connected")
 	ErrNotOffered     = errors.New("no connected agent of this gateway offers the API")
 )

@@ -43,6 +43,10 @@ type OfferedAPI struct {
 // ControlOffer is the kind of the control message that carries an Offer.
 const ControlOffer = "offer"
 
+// ControlClone is the kind of the control message that carries a Clone: it tells an agent that another process has shown
+// its key and was refused.
+const ControlClone = "clone"
+
 // parseOffer reads an offer; unknown members are ignored.
 func parseOffer(body []byte) (*Offer, error) {
 	var o Offer
@@ -138,7 +142,7 @@ func (r *Registry) attach(l *Link) (replaced []*Link, err error) {
 	if s == nil {
 		return nil, errors.New("the gateway was removed")
 	}
-	if a := s.record.Load().agent(l.Agent); a == nil || a.Revoked() {
+	if a := s.record.Load().agent(l.Agent); a == nil || a.Revoked() || a.Pending {
 		return nil, errors.New("the agent was revoked")
 	}
 	for _, other := range s.all() {

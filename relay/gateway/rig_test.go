@@ -131,9 +131,9 @@ func (g *rig) join(gw, code string, a *agent) error {
 // joined makes a gateway, if there is none, and an agent of it.
 func (g *rig) joined(gw string) agent {
 	g.t.Helper()
-	join, err := g.r.AddGateway(g.t.Context(), gw, 0)
+	join, err := g.r.AddGateway(g.t.Context(), gw, gateway.CodeUse{})
 	if errors.Is(err, gateway.ErrExists) {
-		join, err = g.r.NewJoin(g.t.Context(), gw, 0)
+		join, err = g.r.NewJoin(g.t.Context(), gw, gateway.CodeUse{})
 	}
 	if err != nil {
 		g.t.Fatal(err)

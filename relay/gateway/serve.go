@@ -99,7 +99,8 @@ func (r *Registry) greet(w http.ResponseWriter, q *http.Request, peer string) *L
 		return nil
 	}
 	if claim.Kind == tunnel.KindJoin {
-		r.c.Log.Info("agent joined", "gateway", claim.Gateway, "agent", welcome.Agent, "name", label(claim.Name), "peer", peer)
+		r.c.Log.Info("agent joined", "gateway", claim.Gateway, "agent", welcome.Agent, "name", label(claim.Name), "peer", peer,
+			"fingerprint", tunnel.Fingerprint(claim.Key), "pending", welcome.Pending)
 		bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "joined")
 		_ = ws.WriteControl(websocket.CloseMessage, bye, time.Now().Add(time.Second))
 		_ = ws.Close()
@@ -118,7 +119,7 @@ func (r *Registry) greet(w http.ResponseWriter, q *http.Request, peer string) *L
 // another process's: they were asked for a sign of life and gave none.
 func (r *Registry) verify(ctx context.Context, c tunnel.Claim, peer string) (w tunnel.Welcome, silent []*Link, err error) {
 	if c.Kind == tunnel.KindJoin {
-		w, err = r.join(ctx, c)
+		w, err = r.join(ctx, c, peer)
 		return w, nil, err
 	}
 	if err := r.member(c); err != nil {
@@ -127,13 +128,21 @@ func (r *Registry) verify(ctx context.Context, c tunnel.Claim, peer string) (w t
 	rivals := r.rivals(c)
 	if len(rivals) > 0 && r.occupied(ctx, rivals) {
 		r.cloneSeen(c, peer)
+		tellClone(rivals, peer)
 		return w, nil, &tunnel.Refusal{
-			Code:       "clone",
+			Code:       tunnel.RefusedClone,
 			Reason:     "another process with this agent's key is connected: was the machine or its key copied? Let each machine join by itself",
 			RetryAfter: time.Minute,
 		}
 	}
 	return tunnel.Welcome{Agent: c.Agent}, rivals, nil
+}
+
+// tellClone lets the agent that is linked tell its own admin.
+func tellClone(linked []*Link, peer string) {
+	for _, l := range linked {
+		_ = l.SendControl(ControlClone, Clone{Seen: time.Now().UTC(), Peer: peer}) // a link that ends needs no warning
+	}
 }
 
 // cloneSeen puts a second process with an agent's key where admins see it: the log and the agent's status.
@@ -156,8 +165,12 @@ func (r *Registry) member(c tunnel.Claim) error {
 	switch {
 	case a == nil || c.Agent != AgentID(c.Key):
 		return refuse("unknown-agent", "the agent is not a member of this gateway; join it again")
+	case !a.RefusedAt.IsZero():
+		return refuse("refused", "an admin of the relay has refused this agent")
 	case a.Revoked():
 		return refuse("revoked", "an admin has revoked this agent")
+	case a.Pending:
+		return waiting()
 	case c.Slot < 0 || c.Slot >= maxSlots || c.Instance == "" || len(c.Instance) > 64:
 		return refuse("bad-claim", "the link's slot or instance is out of bounds")
 	}
@@ -165,12 +178,17 @@ func (r *Registry) member(c tunnel.Claim) error {
 }
 
 // join redeems a one-time code.
-func (r *Registry) join(ctx context.Context, c tunnel.Claim) (tunnel.Welcome, error) {
+func (r *Registry) join(ctx context.Context, c tunnel.Claim, peer string) (tunnel.Welcome, error) {
 	if !r.Exists(c.Gateway) {
 		return tunnel.Welcome{}, refuse("unknown-gateway", "the relay knows no gateway of this name")
 	}
+	welcome := tunnel.Welcome{Agent: AgentID(c.Key)}
 	err := r.records.Update(ctx, c.Gateway, func(record Record) (Record, error) {
-		return record.redeem(c.CodeKey, c.Key, c.Name, time.Now().UTC())
+		record, err := record.redeem(c.CodeKey, Agent{Key: c.Key, Name: c.Name, Peer: peer}, time.Now().UTC())
+		if err == nil {
+			welcome.Pending = record.agent(welcome.Agent).Pending
+		}
+		return record, err
 	})
 	if errors.Is(err, store.ErrNotFound) {
 		err = refuse("unknown-gateway", "the relay knows no gateway of this name")
@@ -178,7 +196,7 @@ func (r *Registry) join(ctx context.Context, c tunnel.Claim) (tunnel.Welcome, er
 	if err != nil {
 		return tunnel.Welcome{}, fmt.Errorf("join gateway %s: %w", label(c.Gateway), err)
 	}
-	return tunnel.Welcome{Agent: AgentID(c.Key)}, nil
+	return welcome, nil
 }
 
 // serve runs a link to its end.
@@ -187,6 +205,7 @@ func (r *Registry) serve(ctx context.Context, l *Link) {
 	replaced, err := r.attach(l)
 	if errors.Is(err, errClone) {
 		r.cloneSeen(l.claim, l.peer)
+		tellClone(r.rivals(l.claim), l.peer)
 	}
 	if err != nil {
 		log.Warn("link refused", "error", err)
