@@ -57,6 +57,8 @@ type Agent struct {
 	audit  *audit.Log
 	links  *link.Links
 
+	status status // what 'sallyport-agent state' shows
+
 	now      atomic.Pointer[snapshot]
 	reloadMu sync.Mutex // one Reload at a time
 	offerMu  sync.Mutex // offers leave in the order of the snapshots
@@ -70,7 +72,7 @@ func New(c *Config, d Deps) (*Agent, error) {
 	if err := mayRun(c, d.Identity); err != nil {
 		return nil, err
 	}
-	a := &Agent{config: *c, deps: d, log: d.Log}
+	a := &Agent{config: *c, deps: d, log: d.Log, status: newStatus()}
 	snap, err := a.build(c, nil)
 	dialer, dialErr := NewDialer(c, d)
 	if err = errors.Join(err, dialErr); err != nil {
@@ -84,7 +86,7 @@ func New(c *Config, d Deps) (*Agent, error) {
 		Dialer: dialer, Identity: d.Identity, RelayKey: d.Identity.RelayKey, Links: c.Links, Name: d.Name,
 		Version: d.Version, DrainTimeout: c.DrainTimeout, Log: d.Log,
 		Serve: func(s *tunnel.Stream) { a.serve(s) },
-		Up:    a.offer,
+		Up:    a.offer, Control: a.control, Changed: a.status.touch,
 	})
 	if d.Identity.Relay != c.Relay {
 		a.log.Info("the configuration names another URL than the join string did; the relay proves the pinned key there",
@@ -138,6 +140,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		Version: a.deps.Version, Hash: a.now.Load().hash,
 	})
 	watching.Go(func() { a.watch(ctx) })
+	recording.Go(func() { a.keepStatus(late) })
 	err := a.links.Run(ctx)
 	watching.Wait()
 	for _, api := range a.now.Load().apis {
@@ -151,6 +154,14 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // Up is the number of links that the relay can use now.
 func (a *Agent) Up() int { return a.links.Up() }
+
+// control takes the relay's control messages, in a link's reader.
+func (a *Agent) control(kind string, body []byte) {
+	switch kind {
+	case cloneKind:
+		a.cloneSeen(body)
+	}
+}
 
 // event records what is not a call.
 func (a *Agent) event(e audit.Event) {

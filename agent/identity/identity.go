@@ -49,6 +49,9 @@ type Identity struct {
 	Created time.Time
 	// Joined says that the relay has confirmed the membership.
 	Joined bool
+	// Pending says that the relay confirmed it on condition: an admin has yet to approve. It is not kept, for the relay may
+	// know better by now.
+	Pending bool
 
 	key ed25519.PrivateKey
 }

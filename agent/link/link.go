@@ -51,6 +51,8 @@ type Config struct {
 	Up func(*tunnel.Link)
 	// Control is called for the relay's control messages; it must not block.
 	Control func(kind string, body []byte)
+	// Changed is called when Status has changed; it must not block.
+	Changed func()
 	// Log takes what happens to the links.
 	Log *slog.Logger
 }
@@ -65,8 +67,9 @@ type Links struct {
 	c        Config
 	instance string
 
-	mu   sync.Mutex // guards live
-	live map[*tunnel.Link]struct{}
+	mu     sync.Mutex // guards live and status
+	live   map[*tunnel.Link]struct{}
+	status []Status // by slot
 }
 
 // New prepares the links; Run dials them.
@@ -80,7 +83,11 @@ func New(c Config) *Links {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Links{c: c, instance: newInstance(), live: map[*tunnel.Link]struct{}{}}
+	ls := &Links{c: c, instance: newInstance(), live: map[*tunnel.Link]struct{}{}, status: make([]Status, c.Links)}
+	for n := range ls.status {
+		ls.status[n] = Status{Slot: n, State: StateDialing, Since: time.Now().UTC()}
+	}
+	return ls
 }
 
 // newInstance names this process among all that ever used the same key.

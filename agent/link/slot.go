@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,6 +24,8 @@ type slot struct {
 	generation uint64
 	backoff    Backoff
 	log        *slog.Logger
+
+	fingerprint string // of the key that was shown last
 
 	failure   string // what was logged last
 	failureAt time.Time
@@ -67,6 +70,9 @@ func (s *slot) dial(ctx context.Context) (*websocket.Conn, error) {
 		return nil, fmt.Errorf("find out who this agent is: %w", err)
 	}
 	s.generation++
+	if key, ok := who.Key.Public().(ed25519.PublicKey); ok {
+		s.fingerprint = tunnel.Fingerprint(key)
+	}
 	who.Claim.Kind = tunnel.KindLink
 	who.Claim.Instance, who.Claim.Slot, who.Claim.Generation = s.ls.instance, s.number, s.generation
 	who.Claim.Name, who.Claim.Version = s.ls.c.Name, s.ls.c.Version
@@ -77,6 +83,7 @@ func (s *slot) dial(ctx context.Context) (*websocket.Conn, error) {
 	s.log.Info("link up", "relay", s.ls.c.Dialer.relay.String(), "gateway", who.Claim.Gateway, "agent", welcome.Agent,
 		"node", welcome.Node, "relay_version", welcome.Version, "generation", s.generation)
 	s.failure = ""
+	s.ls.note(Status{Slot: s.number, State: StateUp})
 	return ws, nil
 }
 
@@ -152,18 +159,22 @@ func (s *slot) serve(ctx context.Context, l *tunnel.Link, moved <-chan struct{})
 // report logs a failure: at once if it is a new one, else every ten minutes.
 func (s *slot) report(err error, wait time.Duration) {
 	text := err.Error()
-	level := slog.LevelWarn
-	if permanent(err) {
-		level = slog.LevelError
+	st := Status{Slot: s.number, State: StateDown, Reason: text, NextTry: time.Now().Add(wait).UTC()}
+	level, msg := slog.LevelWarn, "no link; trying again"
+	refusal, refused := errors.AsType[*tunnel.Refusal](err)
+	switch {
+	case refused && refusal.Code == tunnel.RefusedPending:
+		st.State, msg = StateWaiting, "waiting for approval by an admin of the relay; the agent then links by itself"
+	case refused && refusal.Code == tunnel.RefusedClone:
+		st.State, level = StateClone, slog.LevelError
+	case permanent(err):
+		st.State, level, msg = StateRefused, slog.LevelError, "no link; an admin has to act, then the agent links by itself"
 	}
+	s.ls.note(st)
 	if text == s.failure && time.Since(s.failureAt) < repeatAfter {
 		level = slog.LevelDebug
 	} else {
 		s.failure, s.failureAt = text, time.Now()
 	}
-	msg := "no link; trying again"
-	if permanent(err) {
-		msg = "no link; an admin has to act, then the agent links by itself"
-	}
-	s.log.Log(context.Background(), level, msg, "error", err, "next_try", wait.Round(time.Millisecond).String())
+	s.log.Log(context.Background(), level, msg, "error", err, "fingerprint", s.fingerprint, "next_try", wait.Round(time.Millisecond).String())
 }
