@@ -47,9 +47,10 @@ func printAgents(w io.Writer, agents []gateway.AgentStatus) {
 	}
 	var rows []string
 	for _, a := range agents {
-		rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%s", a.ID, a.Gateway, cmp.Or(a.Name, "-"), agentState(a), day(a.Joined)))
+		rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s", a.ID, a.Gateway, cmp.Or(a.Name, "-"), agentState(a),
+			day(a.Joined), age(a.KeySince)))
 	}
-	table(w, "AGENT\tGATEWAY\tMACHINE\tSTATE\tJOINED", rows)
+	table(w, "AGENT\tGATEWAY\tMACHINE\tSTATE\tJOINED\tKEY AGE", rows)
 	printPending(w, agents)
 	printClones(w, agents)
 }
@@ -62,6 +63,20 @@ func printClones(w io.Writer, agents []gateway.AgentStatus) {
 				"Was the machine or its key copied? Let each machine join by itself, or revoke the agent.\n",
 				day(a.Clone.Seen), a.Clone.Peer, a.ID, cmp.Or(a.Name, a.Gateway))
 		}
+	}
+}
+
+// age says how old a key is, in the unit that fits.
+func age(since time.Time) string {
+	switch d := time.Since(since); {
+	case since.IsZero():
+		return "-"
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%d days", int(d/(24*time.Hour)))
+	case d >= 2*time.Hour:
+		return fmt.Sprintf("%d h", int(d/time.Hour))
+	default:
+		return fmt.Sprintf("%d min", int(d/time.Minute))
 	}
 }
 

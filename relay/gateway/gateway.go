@@ -64,6 +64,8 @@ type Config struct {
 	// CloneProbe is how long an agent's present link has to answer before a link of another process with the same key
 	// takes its place. Default 3 s.
 	CloneProbe time.Duration
+	// KeyOverlap is how long an agent's old key is good after it was replaced. Default 10 min.
+	KeyOverlap time.Duration
 }
 
 const (
@@ -104,6 +106,9 @@ func New(ctx context.Context, st *store.Store, c Config) (*Registry, error) {
 	if c.CloneProbe == 0 {
 		c.CloneProbe = defaultCloneProbe
 	}
+	if c.KeyOverlap == 0 {
+		c.KeyOverlap = keyOverlap
+	}
 	if c.Peer == nil {
 		c.Peer = func(q *http.Request) string {
 			host, _, _ := net.SplitHostPort(q.RemoteAddr)
@@ -125,8 +130,13 @@ func New(ctx context.Context, st *store.Store, c Config) (*Registry, error) {
 	return r, nil
 }
 
-// Run follows the store until ctx ends.
-func (r *Registry) Run(ctx context.Context) error { return r.records.Run(ctx) }
+// Run follows the store, and ends links whose proof has ended, until ctx ends.
+func (r *Registry) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { r.sweep(ctx) })
+	defer wg.Wait()
+	return r.records.Run(ctx)
+}
 
 // Broken is for how long the store could not be followed; 0 if it can.
 func (r *Registry) Broken() time.Duration { return r.records.Broken() }
@@ -157,6 +167,8 @@ func (r *Registry) reconcile(records map[string]Record) {
 				r.expel(l, "the agent was removed")
 			} else if a.Revoked() {
 				r.expel(l, "the agent was revoked")
+			} else {
+				l.tellKeyReplaced(a)
 			}
 		}
 	}

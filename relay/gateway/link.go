@@ -25,7 +25,11 @@ type Link struct {
 	claim  tunnel.Claim
 	silent []*Link // links of another process that this one may replace: they gave no sign of life
 	peer   string
+	bond   *tunnel.Bond
 	offer  atomic.Pointer[Offer] // nil before the agent has made one
+	proved atomic.Pointer[proof] // in the handshake, or later over the link
+
+	outdated atomic.Bool // its proof has ended, and it is being drained for that
 }
 
 // An Offer is the body of the control message "offer": the APIs that an agent offers. A newer one replaces it.

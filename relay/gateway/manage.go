@@ -192,8 +192,10 @@ type AgentStatus struct {
 	Code    string `json:"code,omitempty"`
 	Peer    string `json:"peer,omitempty"`
 	// Fingerprint of the agent's key, as its own admin sees it too.
-	Fingerprint string       `json:"fingerprint,omitempty"`
-	Links       []LinkStatus `json:"links"`
+	Fingerprint string `json:"fingerprint,omitempty"`
+	// KeySince is since when the agent has its key.
+	KeySince time.Time    `json:"keySince,omitzero"`
+	Links    []LinkStatus `json:"links"`
 	// Clone is set for a day after a second process with this agent's key was refused.
 	Clone *Clone `json:"clone,omitempty"`
 }
@@ -261,8 +263,13 @@ func (s *site) status(now time.Time) Status {
 }
 
 func (a *Agent) status(gateway string) AgentStatus {
+	since := a.KeySince
+	if since.IsZero() {
+		since = a.Joined
+	}
 	return AgentStatus{
-		ID: a.ID, Gateway: gateway, Name: a.Name, Joined: a.Joined, Revoked: a.RevokedAt, Refused: a.RefusedAt,
+		KeySince: since,
+		ID:       a.ID, Gateway: gateway, Name: a.Name, Joined: a.Joined, Revoked: a.RevokedAt, Refused: a.RefusedAt,
 		Pending: a.Pending && !a.Revoked(), Code: a.Code, Peer: a.Peer, Fingerprint: tunnel.Fingerprint(a.Key), Links: []LinkStatus{},
 	}
 }

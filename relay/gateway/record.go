@@ -32,6 +32,11 @@ type Agent struct {
 	ID string `json:"id"`
 	// Key is the agent's public key (Ed25519).
 	Key []byte `json:"key"`
+	// KeySince is when Key took the place of another; zero: the agent joined with it.
+	KeySince time.Time `json:"keySince,omitzero"`
+	// OldKey is the key before Key; it is good until OldUntil, so that the agent can change over.
+	OldKey   []byte    `json:"oldKey,omitempty"`
+	OldUntil time.Time `json:"oldUntil,omitzero"`
 	// Name is what the agent's admin called the machine.
 	Name   string    `json:"name,omitempty"`
 	Joined time.Time `json:"joined"`
@@ -117,6 +122,8 @@ func (r Record) redeem(codeKey ed25519.PublicKey, who Agent, now time.Time) (Rec
 		return r, refuse("code-unknown", "this join code is unknown or was removed; "+anotherCode, r.Name)
 	case now.After(r.Codes[i].Expires):
 		return r, refuse("code-expired", "this join code has expired; "+anotherCode, r.Name)
+	case r.replacedKey(who.ID, who.Key):
+		return r, refuse("key-replaced", "this agent's key was replaced by another, and does not come back; join with a new one (--replace)")
 	case slices.Contains(r.Codes[i].UsedBy, who.ID):
 		if a := r.agent(who.ID); a != nil && !a.Revoked() {
 			return r, nil

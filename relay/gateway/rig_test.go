@@ -54,15 +54,21 @@ func newRig(t *testing.T) *rig { return openRig(t, t.TempDir()) }
 
 func openRig(t *testing.T, dir string) *rig {
 	t.Helper()
+	return openRigWith(t, dir, func(*gateway.Config) {})
+}
+
+// openRigWith is openRig with settings of the test's own.
+func openRigWith(t *testing.T, dir string, set func(*gateway.Config)) *rig {
+	t.Helper()
 	g := &rig{t: t, dir: dir}
 	log := slog.New(slog.NewTextHandler(g, nil))
 	st, err := store.Open(t.Context(), store.Config{Dir: dir + "/store", Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := gateway.New(t.Context(), st, gateway.Config{
-		URL: "http://relay.example", Dir: dir, Log: log, CloneProbe: 500 * time.Millisecond,
-	})
+	config := gateway.Config{URL: "http://relay.example", Dir: dir, Log: log, CloneProbe: 500 * time.Millisecond}
+	set(&config)
+	r, err := gateway.New(t.Context(), st, config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -98,6 +98,10 @@ func (r *Registry) greet(w http.ResponseWriter, q *http.Request, peer string) *L
 		r.c.Log.Warn("link refused", "peer", peer, "error", err)
 		return nil
 	}
+	if claim.Kind == tunnel.KindRotate {
+		_ = ws.Close() // the verdict was the last word
+		return nil
+	}
 	if claim.Kind == tunnel.KindJoin {
 		r.c.Log.Info("agent joined", "gateway", claim.Gateway, "agent", welcome.Agent, "name", label(claim.Name), "peer", peer,
 			"fingerprint", tunnel.Fingerprint(claim.Key), "pending", welcome.Pending)
@@ -106,7 +110,8 @@ func (r *Registry) greet(w http.ResponseWriter, q *http.Request, peer string) *L
 		_ = ws.Close()
 		return nil
 	}
-	l := &Link{Gateway: claim.Gateway, Agent: claim.Agent, Since: time.Now(), claim: claim, peer: peer, silent: silent}
+	l := &Link{Gateway: claim.Gateway, Agent: claim.Agent, Since: time.Now(), claim: claim, peer: peer, silent: silent, bond: welcome.Bond}
+	l.proved.Store(&proof{key: claim.Key})
 	o := r.c.Link
 	o.Log = r.c.Log.With("gateway", l.Gateway, "agent", l.Agent, "slot", claim.Slot)
 	o.Serve, o.GoAway = nil, nil
@@ -118,8 +123,12 @@ func (r *Registry) greet(w http.ResponseWriter, q *http.Request, peer string) *L
 // verify decides about a claim whose keys are proved. silent are the links that the new one may replace although they are
 // another process's: they were asked for a sign of life and gave none.
 func (r *Registry) verify(ctx context.Context, c tunnel.Claim, peer string) (w tunnel.Welcome, silent []*Link, err error) {
-	if c.Kind == tunnel.KindJoin {
+	switch c.Kind {
+	case tunnel.KindJoin:
 		w, err = r.join(ctx, c, peer)
+		return w, nil, err
+	case tunnel.KindRotate:
+		w, err = r.rotate(ctx, c, peer)
 		return w, nil, err
 	}
 	if err := r.member(c); err != nil {
@@ -163,8 +172,12 @@ func (r *Registry) member(c tunnel.Claim) error {
 	}
 	a := record.agent(c.Agent)
 	switch {
-	case a == nil || c.Agent != AgentID(c.Key):
-		return refuse("unknown-agent", "the agent is not a member of this gateway; join it again")
+	case a == nil:
+		return unknownAgent()
+	case !a.holds(c.Key, time.Now()) && a.held(c.Key):
+		return keyReplaced()
+	case !a.holds(c.Key, time.Now()):
+		return unknownAgent()
 	case !a.RefusedAt.IsZero():
 		return refuse("refused", "an admin of the relay has refused this agent")
 	case a.Revoked():
@@ -215,7 +228,12 @@ func (r *Registry) serve(ctx context.Context, l *Link) {
 	}
 	defer r.detach(l)
 	for _, old := range replaced {
-		r.serving.Go(func() { r.retire(ctx, old) })
+		r.serving.Go(func() { r.retire(ctx, old, "a newer link has replaced this one") })
+	}
+	if record, ok := r.records.Get(l.Gateway); ok {
+		if a := record.agent(l.Agent); a != nil {
+			l.tellKeyReplaced(a)
+		}
 	}
 	log.Info("link up", "generation", l.claim.Generation, "version", label(l.claim.Version))
 	err = l.Run(ctx)
@@ -226,18 +244,23 @@ func (r *Registry) serve(ctx context.Context, l *Link) {
 	log.Info("link down", "after", time.Since(l.Since).Round(time.Second).String(), "cause", cause)
 }
 
-// retire lets the streams of a replaced link end. The new link takes all new ones.
-func (r *Registry) retire(ctx context.Context, old *Link) {
+// retire lets the streams of a link end that takes no new ones.
+func (r *Registry) retire(ctx context.Context, old *Link, reason string) {
 	ctx, cancel := context.WithTimeoutCause(ctx, replacedDrain, errors.New("the time for it is over"))
 	defer cancel()
-	if err := old.Drain(ctx, "a newer link has replaced this one"); err != nil {
-		r.c.Log.Warn("streams of a replaced link were cut off", "gateway", old.Gateway, "agent", old.Agent, "error", err)
+	if err := old.Drain(ctx, reason); err != nil {
+		r.c.Log.Warn("streams of a link that was ended were cut off", "gateway", old.Gateway, "agent", old.Agent, "error", err)
 	}
 }
 
 // control takes a control message of the agent's. It runs in the link's reader.
 func (r *Registry) control(l *Link, kind string, body []byte) {
-	if kind != ControlOffer {
+	switch kind {
+	case ControlOffer:
+	case tunnel.ControlProof:
+		r.prove(l, body)
+		return
+	default:
 		return // of a newer version
 	}
 	o, err := parseOffer(body)
