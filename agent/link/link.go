@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -30,6 +31,12 @@ import (
 // Claim is called for every dial, so that a token is fresh.
 type Identity interface {
 	Claim(ctx context.Context) (tunnel.AgentIdentity, error)
+}
+
+// A Replaceable identity has a key that can be replaced. Replaced is called when the relay has refused the key because it has
+// another one on record; it reports whether there is another one to try now.
+type Replaceable interface {
+	Replaced(now time.Time, relays string) bool
 }
 
 // Config says which links to keep. Zero values are the defaults.
@@ -68,7 +75,7 @@ type Links struct {
 	instance string
 
 	mu     sync.Mutex // guards live and status
-	live   map[*tunnel.Link]struct{}
+	live   map[*tunnel.Link]*tunnel.Bond
 	status []Status // by slot
 }
 
@@ -83,7 +90,7 @@ func New(c Config) *Links {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	ls := &Links{c: c, instance: newInstance(), live: map[*tunnel.Link]struct{}{}, status: make([]Status, c.Links)}
+	ls := &Links{c: c, instance: newInstance(), live: map[*tunnel.Link]*tunnel.Bond{}, status: make([]Status, c.Links)}
 	for n := range ls.status {
 		ls.status[n] = Status{Slot: n, State: StateDialing, Since: time.Now().UTC()}
 	}
@@ -130,16 +137,49 @@ func (ls *Links) Up() (n int) {
 	return n
 }
 
-func (ls *Links) add(l *tunnel.Link) {
+func (ls *Links) add(l *tunnel.Link, b *tunnel.Bond) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	ls.live[l] = struct{}{}
+	ls.live[l] = b
 }
 
 func (ls *Links) remove(l *tunnel.Link) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	delete(ls.live, l)
+}
+
+// Prove has the agent prove itself anew over every link that is up, with the key or token that its identity has now.
+func (ls *Links) Prove(ctx context.Context) {
+	who, err := ls.c.Identity.Claim(ctx)
+	if err != nil {
+		ls.c.Log.Warn("the agent could not prove itself anew", "error", err)
+		return
+	}
+	ls.mu.Lock()
+	live := maps.Clone(ls.live)
+	ls.mu.Unlock()
+	for l, b := range live {
+		p, err := b.Prove(who)
+		if err == nil {
+			err = l.SendControl(tunnel.ControlProof, p)
+		}
+		if err != nil {
+			ls.c.Log.Debug("no proof sent", "error", err) // the link has ended; the next one is proved in its handshake
+		}
+	}
+}
+
+// Rotate replaces the agent's key: one handshake that proves the present and the next one. It may be repeated with the same
+// keys when it is not known whether it succeeded.
+func Rotate(ctx context.Context, d *Dialer, who tunnel.AgentIdentity, relayKey string) error {
+	who.Claim.Kind, who.Claim.Instance, who.Claim.Generation = tunnel.KindRotate, newInstance(), 1
+	ws, _, err := d.dial(ctx, who, relayKey)
+	if err != nil {
+		return err
+	}
+	_ = ws.Close() // the verdict was the last word
+	return nil
 }
 
 // Join makes the agent a member: one handshake that proves the agent's key and the one-time code, which is not sent. The

@@ -41,9 +41,11 @@ func newSlot(ls *Links, n int) *slot {
 func (s *slot) run(ctx context.Context) {
 	defer s.serving.Wait()
 	for ctx.Err() == nil {
-		ws, err := s.dial(ctx)
+		ws, bond, err := s.dial(ctx)
 		if err == nil {
-			err = s.use(ctx, ws)
+			err = s.use(ctx, ws, bond)
+		} else if s.otherKey(err) {
+			continue
 		}
 		if err == nil || ctx.Err() != nil {
 			continue // the relay asked for a new link, or the agent stops
@@ -63,11 +65,23 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
+// otherKey reports whether the relay has refused a key that was replaced, and the agent has the other one at hand: it was
+// stopped in the middle of replacing it.
+func (s *slot) otherKey(err error) bool {
+	refusal, ok := errors.AsType[*tunnel.Refusal](err)
+	who, can := s.ls.c.Identity.(Replaceable)
+	if !ok || !can || refusal.Code != tunnel.RefusedKeyReplaced || !who.Replaced(time.Now(), "") {
+		return false
+	}
+	s.log.Warn("the relay has this agent's next key on record already; it is used from now on")
+	return true
+}
+
 // dial makes one attempt.
-func (s *slot) dial(ctx context.Context) (*websocket.Conn, error) {
+func (s *slot) dial(ctx context.Context) (*websocket.Conn, *tunnel.Bond, error) {
 	who, err := s.ls.c.Identity.Claim(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("find out who this agent is: %w", err)
+		return nil, nil, fmt.Errorf("find out who this agent is: %w", err)
 	}
 	s.generation++
 	if key, ok := who.Key.Public().(ed25519.PublicKey); ok {
@@ -78,18 +92,18 @@ func (s *slot) dial(ctx context.Context) (*websocket.Conn, error) {
 	who.Claim.Name, who.Claim.Version = s.ls.c.Name, s.ls.c.Version
 	ws, welcome, err := s.ls.c.Dialer.dial(ctx, who, s.ls.c.RelayKey)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	s.log.Info("link up", "relay", s.ls.c.Dialer.relay.String(), "gateway", who.Claim.Gateway, "agent", welcome.Agent,
 		"node", welcome.Node, "relay_version", welcome.Version, "generation", s.generation)
 	s.failure = ""
 	s.ls.note(Status{Slot: s.number, State: StateUp})
-	return ws, nil
+	return ws, welcome.Bond, nil
 }
 
 // use serves a link until a new one is needed. It returns nil if the relay drains it, which then goes on beside its
 // successor; otherwise why it ended.
-func (s *slot) use(ctx context.Context, ws *websocket.Conn) error {
+func (s *slot) use(ctx context.Context, ws *websocket.Conn, bond *tunnel.Bond) error {
 	began := time.Now()
 	away := make(chan string, 1)
 	l := tunnel.New(ws, tunnel.AgentSide, tunnel.Options{
@@ -103,7 +117,7 @@ func (s *slot) use(ctx context.Context, ws *websocket.Conn) error {
 	})
 	ended := make(chan error, 1)
 	moved := make(chan struct{})
-	s.serving.Go(func() { ended <- s.serve(ctx, l, moved) })
+	s.serving.Go(func() { ended <- s.serve(ctx, l, bond, moved) })
 	select {
 	case err := <-ended:
 		if time.Since(began) >= settled {
@@ -127,12 +141,12 @@ func (s *slot) use(ctx context.Context, ws *websocket.Conn) error {
 }
 
 // serve runs a link to its end. When ctx ends, or the slot has moved on, the link is drained first.
-func (s *slot) serve(ctx context.Context, l *tunnel.Link, moved <-chan struct{}) error {
+func (s *slot) serve(ctx context.Context, l *tunnel.Link, bond *tunnel.Bond, moved <-chan struct{}) error {
 	var run sync.WaitGroup
 	var err error
 	// The link outlives ctx, so that its streams can end.
 	run.Go(func() { err = l.Run(context.WithoutCancel(ctx)) })
-	s.ls.add(l)
+	s.ls.add(l, bond)
 	defer s.ls.remove(l)
 	if s.ls.c.Up != nil {
 		s.ls.c.Up(l)

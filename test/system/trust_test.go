@@ -4,6 +4,9 @@ package system
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -130,5 +133,80 @@ func tighten(t *testing.T, dir string) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestKeyRotation: the key of a running agent is replaced while calls run; none fails, no link is dialed anew, and after a
+// restart of both sides the agent links with the new key. Both sides have it on record.
+func TestKeyRotation(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t)
+	b := ready(t, racy, []string{"web"}, api("web", u.url, "", everything))
+	eventually(t, 30*time.Second, "the agent is up", func() bool { return b.state().all("up") })
+	before := b.state()
+	stop, calls := make(chan struct{}), make(chan error, 1)
+	go func() { calls <- b.keepCalling("web", stop) }()
+	var last agentState
+	for range 2 { // the second one begins as soon as the first is done
+		if _, err := b.command("", b.agentEnv, b.bin.agent, "key", "rotate", "--config", b.path("agent.yaml")); err != nil {
+			t.Fatal(err)
+		}
+		last = b.state()
+	}
+	if last.Fingerprint == before.Fingerprint || last.Agent != before.Agent {
+		t.Errorf("before %s of %s, after %s of %s", before.Fingerprint, before.Agent, last.Fingerprint, last.Agent)
+	}
+	links := len(before.Links)
+	eventually(t, 20*time.Second, "each link proves the new key", func() bool {
+		n := 0
+		for line := range strings.Lines(b.logs["relay"].String()) {
+			if strings.Contains(line, "link proved with the agent's new key") && strings.Contains(line, last.Fingerprint) {
+				n++
+			}
+		}
+		return n >= links
+	})
+	close(stop)
+	if err := <-calls; err != nil {
+		t.Errorf("a call failed: %v", err)
+	}
+	if n := strings.Count(b.logs["relay"].String(), "link up"); n != links {
+		t.Errorf("%d links were dialed, want %d", n, links)
+	}
+	list, err := b.tryAdmin("agent", "list", "--json")
+	if err != nil || !strings.Contains(string(list), last.Fingerprint) || !strings.Contains(string(list), "keySince") {
+		t.Errorf("agent list: %v\n%s", err, list)
+	}
+	eventually(t, 10*time.Second, "the new key is on record inside", func() bool {
+		text, err := os.ReadFile(b.path("agent/audit/audit.jsonl"))
+		return err == nil && strings.Contains(string(text), `"event":"key"`) && strings.Contains(string(text), last.Fingerprint)
+	})
+	b.agent.kill()
+	b.relay.kill()
+	b.startRelay()
+	b.startAgent()
+	b.awaitAPI("web")
+}
+
+// keepCalling calls until stop is closed, and says what went wrong first.
+func (b *box) keepCalling(api string, stop <-chan struct{}) error {
+	client := b.client(1)
+	for n := 0; ; n++ {
+		select {
+		case <-stop:
+			if n == 0 {
+				return errors.New("there was no call at all")
+			}
+			return nil
+		default:
+		}
+		resp, err := client.Get(b.at(api, "/x/status/204"))
+		if err != nil {
+			return err
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusNoContent {
+			return fmt.Errorf("call %d was answered %s", n, resp.Status)
+		}
 	}
 }
