@@ -2,7 +2,7 @@
 // makes the calls and records them.
 //
 // This file is its table of contents. Where things are: config.go (agent.yaml), apis.go (what the configuration becomes),
-// exchange.go (one call), reload.go (another configuration), join.go (membership); link/ (getting to the relay), policy/
+// exchange.go (one call), reload.go (another configuration), join.go (membership), rotate.go (its key), status.go (what an admin sees); link/ (getting to the relay), policy/
 // (the allow-list), upstream/ (the call), winauth/ (signing on), identity/, secret/, audit/ and state/ (what is on the
 // disk). It reads no flags and no environment: cmd/sallyport-agent does.
 //
@@ -57,6 +57,12 @@ type Agent struct {
 	audit  *audit.Log
 	links  *link.Links
 
+	status status // what 'sallyport-agent state' shows
+
+	live     *identity.Live
+	started  string      // the fingerprint of the key that it started with
+	replaced chan string // capacity 1: the key that the relay has on record
+
 	now      atomic.Pointer[snapshot]
 	reloadMu sync.Mutex // one Reload at a time
 	offerMu  sync.Mutex // offers leave in the order of the snapshots
@@ -70,21 +76,22 @@ func New(c *Config, d Deps) (*Agent, error) {
 	if err := mayRun(c, d.Identity); err != nil {
 		return nil, err
 	}
-	a := &Agent{config: *c, deps: d, log: d.Log}
+	a := &Agent{config: *c, deps: d, log: d.Log, status: newStatus(), live: identity.Follow(d.State, d.Identity), replaced: make(chan string, 1)}
 	snap, err := a.build(c, nil)
 	dialer, dialErr := NewDialer(c, d)
 	if err = errors.Join(err, dialErr); err != nil {
 		return nil, err
 	}
 	a.now.Store(snap)
+	a.started = a.live.Fingerprint()
 	if a.audit, err = audit.Open(d.State, audit.Options{Log: d.Log}); err != nil {
 		return nil, err
 	}
 	a.links = link.New(link.Config{
-		Dialer: dialer, Identity: d.Identity, RelayKey: d.Identity.RelayKey, Links: c.Links, Name: d.Name,
+		Dialer: dialer, Identity: a.live, RelayKey: d.Identity.RelayKey, Links: c.Links, Name: d.Name,
 		Version: d.Version, DrainTimeout: c.DrainTimeout, MaxAge: c.MaxLinkAge, Log: d.Log,
 		Serve: func(s *tunnel.Stream) { a.serve(s) },
-		Up:    a.offer,
+		Up:    a.up, Control: a.control, Changed: a.status.touch,
 	})
 	if d.Identity.Relay != c.Relay {
 		a.log.Info("the configuration names another URL than the join string did; the relay proves the pinned key there",
@@ -135,9 +142,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	recording.Go(func() { auditErr = a.audit.Run(late) })
 	a.event(audit.Event{
 		Kind: audit.Start, Gateway: a.config.Gateway, Agent: a.deps.Identity.Agent, Relay: a.config.Relay,
-		Version: a.deps.Version, Hash: a.now.Load().hash,
+		Version: a.deps.Version, Hash: a.now.Load().hash, Key: a.started,
 	})
 	watching.Go(func() { a.watch(ctx) })
+	recording.Go(func() { a.keepStatus(late) })
+	recording.Go(func() { a.keepKey(late) })
 	err := a.links.Run(ctx)
 	watching.Wait()
 	for _, api := range a.now.Load().apis {
@@ -151,6 +160,16 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // Up is the number of links that the relay can use now.
 func (a *Agent) Up() int { return a.links.Up() }
+
+// control takes the relay's control messages, in a link's reader.
+func (a *Agent) control(kind string, body []byte) {
+	switch kind {
+	case cloneKind:
+		a.cloneSeen(body)
+	case tunnel.ControlKeyReplaced:
+		a.keyReplaced(body)
+	}
+}
 
 // event records what is not a call.
 func (a *Agent) event(e audit.Event) {

@@ -47,7 +47,7 @@ func Join(ctx context.Context, c JoinConfig) (*identity.Identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("join gateway %s: %w", id.Gateway, err)
 	}
-	id.Agent, id.Joined = welcome.Agent, true
+	id.Agent, id.Joined, id.Pending = welcome.Agent, true, welcome.Pending
 	if err := id.Save(c.State); err != nil {
 		return nil, fmt.Errorf("the relay has admitted this agent, but that could not be saved: %w; "+
 			"mend that and join again with the same join string", err)

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -50,7 +49,7 @@ func TestFullDiskIsNotReady(t *testing.T) {
 	if status, text := ready(); status != 503 || text != "the store cannot write\n" {
 		t.Errorf("on a full disk: %d %q", status, text)
 	}
-	_, err = c.AddGateway(t.Context(), "plant2", time.Hour)
+	_, err = c.AddGateway(t.Context(), "plant2", admin.NewJoin{})
 	if err == nil || !strings.Contains(err.Error(), "MB free, 32 MB needed; free some space") {
 		t.Errorf("a change on a full disk: %v", err)
 	}
@@ -64,7 +63,7 @@ func TestFullDiskIsNotReady(t *testing.T) {
 	if status, text := ready(); status != 200 {
 		t.Errorf("afterwards: %d %q", status, text)
 	}
-	if _, err = c.AddGateway(t.Context(), "plant2", time.Hour); err != nil {
+	if _, err = c.AddGateway(t.Context(), "plant2", admin.NewJoin{}); err != nil {
 		t.Errorf("a change afterwards: %v", err)
 	}
 }

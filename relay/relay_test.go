@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"sallyport/relay/connector"
+	"sallyport/relay/gateway"
 	"sallyport/relay/store"
 )
 
@@ -46,7 +47,7 @@ func running(t *testing.T, config Config) (r *Relay, stop func() error) {
 	stop = sync.OnceValue(func() error { cancel(); return <-done })
 	t.Cleanup(func() { _ = stop() })
 	if r.connectors.ByPath("plant1", "orders") == nil {
-		if _, err := r.gateways.AddGateway(ctx, "plant1", time.Hour); err != nil {
+		if _, err := r.gateways.AddGateway(ctx, "plant1", gateway.CodeUse{Life: time.Hour}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := r.connectors.Publish(ctx, connector.Connector{

@@ -3,7 +3,9 @@ package tunnel
 import (
 	"context"
 	"crypto"
+	"crypto/ecdh"
 	"crypto/ed25519"
+	"crypto/hpke"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -27,6 +29,8 @@ const (
 	// nobody is proved yet.
 	handshakeTimeout = 10 * time.Second
 	handshakeLimit   = 4 << 10
+	// tokenClaimLimit bounds a claim with a token, which a relay reads only if it takes tokens: Entra's grow with each role.
+	tokenClaimLimit = 16 << 10
 
 	// algEd25519 names the only key algorithm so far. The name travels, so that keys in a TPM can come later.
 	algEd25519 = "ed25519"
@@ -38,6 +42,8 @@ const (
 const (
 	KindLink = "link" // an agent that has joined opens a link
 	KindJoin = "join" // an agent makes itself a member of a gateway with a one-time code
+	// KindRotate: an agent replaces its key. It proves the old and the new one; there is no link.
+	KindRotate = "rotate"
 )
 
 // A Claim is what an agent says of itself in the handshake. Greet returns it only after the signatures have been
@@ -53,6 +59,12 @@ type Claim struct {
 	Key []byte `json:"key"`
 	// CodeKey is the public half of the key that JoinKey derives from the one-time code; only for KindJoin.
 	CodeKey []byte `json:"code_key,omitempty"`
+	// NewKey is the key that takes the place of Key; only for KindRotate.
+	NewKey []byte `json:"new_key,omitempty"`
+	// Sealed is Token as it travels: for the relay alone, and for this handshake alone.
+	Sealed []byte `json:"sealed,omitempty"`
+	// Token, if there is one, says who the agent is, and Key is any key that it holds. It is a bearer token: never log it.
+	Token string `json:"-"`
 	// Instance is random per process, Slot numbers the process's links, Generation grows with each dial of a slot.
 	Instance   string `json:"instance"`
 	Slot       int    `json:"slot"`
@@ -66,12 +78,24 @@ type Claim struct {
 type Welcome struct {
 	// Agent is the agent's ID as the relay knows it.
 	Agent string `json:"agent"`
+	// Pending says that an agent has joined and cannot link before an admin of the relay has approved it.
+	Pending bool `json:"pending,omitempty"`
 	// Node is the ID of the relay node, Nodes how many there are.
 	Node  string `json:"node"`
 	Nodes int    `json:"nodes"`
 	// Version is the relay program's version, for people only.
 	Version string `json:"version,omitempty"`
+	// Bond is what this link has in common with no other; Greet and Introduce fill it in.
+	Bond *Bond `json:"-"`
 }
+
+// Codes of refusals that an agent tells its admin in words of their own.
+const (
+	RefusedPending = "pending" // an admin has not approved the agent yet
+	RefusedClone   = "clone"   // another process with the agent's key is linked
+	// RefusedKeyReplaced: the agent has a newer key, as the relay knows it.
+	RefusedKeyReplaced = "key-replaced"
+)
 
 // A Refusal is the relay's last word of a handshake that failed. It is an error on both sides.
 type Refusal struct {
@@ -99,6 +123,8 @@ type RelayIdentity struct {
 	Node    string
 	Nodes   int
 	Version string
+	// Tokens says that the relay takes agents' tokens.
+	Tokens bool
 }
 
 // An AgentIdentity is how an agent proves itself to a relay.
@@ -108,6 +134,10 @@ type AgentIdentity struct {
 	Key crypto.Signer
 	// CodeKey signs for Claim.CodeKey; only for KindJoin.
 	CodeKey ed25519.PrivateKey
+	// NewKey signs for Claim.NewKey; only for KindRotate.
+	NewKey ed25519.PrivateKey
+	// Token, if not empty, is shown too: sealed for the relay, and only after the relay has proved its key.
+	Token string
 	// Decline, if not nil, says that a link to this one of so many relay nodes is not wanted. Introduce then gives
 	// ErrOtherNode, and the agent has said nothing of itself.
 	Decline func(node string, nodes int) bool
@@ -137,6 +167,8 @@ type (
 		Key   []byte `json:"key"`
 		Node  string `json:"node"`
 		Nodes int    `json:"nodes"`
+		// Seal is the public key to seal tokens to; empty if the relay takes none.
+		Seal []byte `json:"seal,omitempty"`
 	}
 	verdict struct {
 		Welcome *Welcome `json:"welcome,omitempty"`
@@ -146,6 +178,7 @@ type (
 		Body    json.RawMessage `json:"body"`
 		Sig     []byte          `json:"sig,omitempty"`
 		CodeSig []byte          `json:"code_sig,omitempty"`
+		NewSig  []byte          `json:"new_sig,omitempty"`
 	}
 )
 
@@ -171,8 +204,17 @@ func (t *talk) greet(ctx context.Context, id RelayIdentity, verify func(context.
 	if len(h.Nonce) != nonceSize {
 		return Claim{}, Welcome{}, errors.New("the hello has no proper nonce")
 	}
+	bond := &Bond{}
 	c := challenge{Nonce: newNonce(), Alg: algEd25519, Key: id.Key.Public().(ed25519.PublicKey), Node: id.Node, Nodes: max(id.Nodes, 1)}
-	if err := t.send("relay challenge", c, id.Key, nil); err != nil {
+	if id.Tokens {
+		var err error
+		if bond.with, err = newSealKey(); err != nil {
+			return Claim{}, Welcome{}, fmt.Errorf("make a key for tokens: %w", err)
+		}
+		c.Seal = bond.with.PublicKey().Bytes()
+		t.ws.SetReadLimit(tokenClaimLimit)
+	}
+	if err := t.send("relay challenge", c, signers{key: id.Key}); err != nil {
 		return Claim{}, Welcome{}, err
 	}
 	var claim Claim
@@ -181,6 +223,9 @@ func (t *talk) greet(ctx context.Context, id RelayIdentity, verify func(context.
 		return Claim{}, Welcome{}, err
 	}
 	welcome, err := Welcome{}, checkClaim(claim, env, before)
+	if err == nil && len(claim.Sealed) > 0 {
+		claim.Token, err = openToken(bond.with, before, claim.Sealed)
+	}
 	if err == nil {
 		welcome, err = verify(ctx, claim)
 	}
@@ -189,11 +234,14 @@ func (t *talk) greet(ctx context.Context, id RelayIdentity, verify func(context.
 		if !ok {
 			refusal = &Refusal{Code: "internal", Reason: "the relay could not decide; its log says why"}
 		}
-		_ = t.send("relay verdict", verdict{Refusal: refusal}, id.Key, nil)
+		_ = t.send("relay verdict", verdict{Refusal: refusal}, signers{key: id.Key})
 		return Claim{}, Welcome{}, err
 	}
 	welcome.Node, welcome.Nodes, welcome.Version = id.Node, max(id.Nodes, 1), id.Version
-	return claim, welcome, t.send("relay verdict", verdict{Welcome: &welcome}, id.Key, nil)
+	err = t.send("relay verdict", verdict{Welcome: &welcome}, signers{key: id.Key})
+	bond.hash = t.transcript.Sum(nil)
+	welcome.Bond = bond
+	return claim, welcome, err
 }
 
 // checkClaim verifies that whoever wrote the claim holds the keys that it names.
@@ -210,6 +258,11 @@ func checkClaim(c Claim, env envelope, before []byte) error {
 	case KindJoin:
 		if len(c.CodeKey) != ed25519.PublicKeySize || !ed25519.Verify(c.CodeKey, signed("join code", before, env.Body), env.CodeSig) {
 			return &Refusal{Code: "bad-code", Permanent: true, Reason: "the agent did not prove the one-time code"}
+		}
+		return nil
+	case KindRotate:
+		if len(c.NewKey) != ed25519.PublicKeySize || !ed25519.Verify(c.NewKey, signed(newKeyLabel, before, env.Body), env.NewSig) {
+			return &Refusal{Code: "bad-signature", Permanent: true, Reason: "the agent did not prove its new key"}
 		}
 		return nil
 	}
@@ -231,7 +284,7 @@ func Introduce(ctx context.Context, ws *websocket.Conn, id AgentIdentity, pinned
 }
 
 func (t *talk) introduce(id AgentIdentity, pinned string) (Welcome, error) {
-	if err := t.send("", hello{Nonce: newNonce()}, nil, nil); err != nil {
+	if err := t.send("", hello{Nonce: newNonce()}, signers{}); err != nil {
 		return Welcome{}, err
 	}
 	var c challenge
@@ -253,16 +306,17 @@ func (t *talk) introduce(id AgentIdentity, pinned string) (Welcome, error) {
 		_ = t.ws.WriteControl(websocket.CloseMessage, bye, time.Now().Add(closeTimeout))
 		return Welcome{}, fmt.Errorf("%w than %s", ErrOtherNode, c.Node)
 	}
-	claim, pub := id.Claim, id.Key.Public()
-	key, ok := pub.(ed25519.PublicKey)
-	if !ok {
-		return Welcome{}, fmt.Errorf("the agent's key is a %T; only Ed25519 keys are supported", pub)
+	bond := &Bond{}
+	if len(c.Seal) > 0 {
+		if bond.to, err = hpke.DHKEM(ecdh.X25519()).NewPublicKey(c.Seal); err != nil {
+			return Welcome{}, fmt.Errorf("the relay's key for tokens: %w", err)
+		}
 	}
-	claim.Alg, claim.Key = algEd25519, key
-	if claim.Kind == KindJoin {
-		claim.CodeKey = id.CodeKey.Public().(ed25519.PublicKey)
+	claim, err := id.claim(bond.to, t.transcript.Sum(nil))
+	if err != nil {
+		return Welcome{}, err
 	}
-	if err := t.send(agentLabel(claim.Kind), claim, id.Key, id.CodeKey); err != nil {
+	if err := t.send(agentLabel(claim.Kind), claim, signers{id.Key, id.CodeKey, id.NewKey}); err != nil {
 		return Welcome{}, err
 	}
 	var v verdict
@@ -278,10 +332,42 @@ func (t *talk) introduce(id AgentIdentity, pinned string) (Welcome, error) {
 	if v.Welcome == nil {
 		return Welcome{}, errors.New("the relay's verdict is empty")
 	}
+	bond.hash = t.transcript.Sum(nil)
+	v.Welcome.Bond = bond
 	return *v.Welcome, nil
 }
 
+// claim completes the claim with the keys, and with the token sealed to the relay.
+func (id AgentIdentity) claim(seal hpke.PublicKey, before []byte) (Claim, error) {
+	c, pub := id.Claim, id.Key.Public()
+	key, ok := pub.(ed25519.PublicKey)
+	if !ok {
+		return c, fmt.Errorf("the agent's key is a %T; only Ed25519 keys are supported", pub)
+	}
+	c.Alg, c.Key = algEd25519, key
+	switch c.Kind {
+	case KindJoin:
+		c.CodeKey = id.CodeKey.Public().(ed25519.PublicKey)
+	case KindRotate:
+		c.NewKey = id.NewKey.Public().(ed25519.PublicKey)
+	}
+	var err error
+	if id.Token != "" {
+		c.Sealed, err = sealToken(seal, before, id.Token)
+	}
+	return c, err
+}
+
 func agentLabel(kind string) string { return "agent " + kind }
+
+const newKeyLabel = "agent new key"
+
+// signers sign one message: none of them, the first, or to join and to rotate one more.
+type signers struct {
+	key     crypto.Signer
+	codeKey ed25519.PrivateKey
+	newKey  ed25519.PrivateKey
+}
 
 // A talk is one handshake under way: it bounds time and size, and keeps the transcript that each signature covers.
 type talk struct {
@@ -314,19 +400,22 @@ func (t *talk) cause(ctx context.Context, err error) error {
 }
 
 // send writes one message, signed under label if there is a key, and adds it to the transcript.
-func (t *talk) send(label string, body any, key, codeKey crypto.Signer) error {
+func (t *talk) send(label string, body any, by signers) error {
 	raw, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
 	env, before := envelope{Body: raw}, t.transcript.Sum(nil)
-	if key != nil {
-		if env.Sig, err = key.Sign(rand.Reader, signed(label, before, raw), crypto.Hash(0)); err != nil {
+	if by.key != nil {
+		if env.Sig, err = by.key.Sign(rand.Reader, signed(label, before, raw), crypto.Hash(0)); err != nil {
 			return fmt.Errorf("sign: %w", err)
 		}
 	}
-	if k, ok := codeKey.(ed25519.PrivateKey); ok && len(k) == ed25519.PrivateKeySize {
-		env.CodeSig = ed25519.Sign(k, signed("join code", before, raw))
+	if len(by.codeKey) == ed25519.PrivateKeySize {
+		env.CodeSig = ed25519.Sign(by.codeKey, signed("join code", before, raw))
+	}
+	if len(by.newKey) == ed25519.PrivateKeySize {
+		env.NewSig = ed25519.Sign(by.newKey, signed(newKeyLabel, before, raw))
 	}
 	t.note(raw)
 	msg, err := json.Marshal(env)

@@ -31,6 +31,7 @@ const (
 	Start  Kind = "start"  // the agent started, with the policy in force
 	Stop   Kind = "stop"   // the agent stopped
 	Join   Kind = "join"   // the agent became a member of a gateway
+	Key    Kind = "key"    // the agent's key was replaced
 	Policy Kind = "policy" // another configuration is in force
 	Gap    Kind = "gap"    // events were lost: Lost of them
 	Repair Kind = "repair" // the line before this one was cut off by a crash
@@ -77,6 +78,8 @@ type Event struct {
 	Agent   string `json:"agent,omitempty"`
 	Relay   string `json:"relay,omitempty"`
 	Version string `json:"version,omitempty"`
+	// Key is the fingerprint of the agent's key: Start, Key.
+	Key string `json:"key,omitempty"`
 	// Hash names the policy in force, as the relay shows it too: Start, Policy.
 	Hash string `json:"hash,omitempty"`
 	// Lost is how many events are missing: Gap.

@@ -43,6 +43,7 @@ func appendLine(b []byte, e Event) []byte {
 		{"relay", e.Relay},
 		{"version", e.Version},
 		{"hash", e.Hash},
+		{"key", e.Key},
 	} {
 		b = appendText(b, f.name, f.value)
 	}

@@ -49,8 +49,13 @@ type Identity struct {
 	Created time.Time
 	// Joined says that the relay has confirmed the membership.
 	Joined bool
+	// Pending says that the relay confirmed it on condition: an admin has yet to approve. It is not kept, for the relay may
+	// know better by now.
+	Pending bool
 
 	key ed25519.PrivateKey
+	// next is the key that is to take key's place. The relay may know of it already, or not.
+	next ed25519.PrivateKey
 }
 
 // New makes a key. Nothing is on the disk before Save.
@@ -67,7 +72,11 @@ func New(relay, relayKey, gateway string) (*Identity, error) {
 
 // Fingerprint names the public key, as the relay shows it too.
 func (i *Identity) Fingerprint() string {
-	return tunnel.Fingerprint(i.key.Public().(ed25519.PublicKey))
+	return fingerprint(i.key)
+}
+
+func fingerprint(key ed25519.PrivateKey) string {
+	return tunnel.Fingerprint(key.Public().(ed25519.PublicKey))
 }
 
 // Claim is how the agent proves itself on a link. The instance, slot and generation are the link's to fill in.
@@ -112,6 +121,10 @@ type file struct {
 	Alg      string    `json:"alg"`
 	Public   string    `json:"public"` // the fingerprint, which finds a damaged seed
 	Seed     []byte    `json:"seed"`   // sealed (agent/secret): readable off Windows, DPAPI on Windows
+
+	// The key that is to take the place of the first, while it is being replaced.
+	NextPublic string `json:"next_public,omitempty"`
+	NextSeed   []byte `json:"next_seed,omitempty"`
 }
 
 // Save writes the identity as a whole: after a crash there is the old file or the new one.
@@ -120,10 +133,17 @@ func (i *Identity) Save(dir state.Dir) error {
 	if err != nil {
 		return fmt.Errorf("seal the agent's key: %w", err)
 	}
-	data, err := json.MarshalIndent(file{
+	f := file{
 		Version: fileVersion, Relay: i.Relay, RelayKey: i.RelayKey, Gateway: i.Gateway, Agent: i.Agent,
 		Joined: i.Joined, Created: i.Created, Alg: "ed25519", Public: i.Fingerprint(), Seed: sealed,
-	}, "", "  ")
+	}
+	if i.next != nil {
+		if f.NextSeed, err = secret.Seal(fileName, i.next.Seed()); err != nil {
+			return fmt.Errorf("seal the agent's next key: %w", err)
+		}
+		f.NextPublic = fingerprint(i.next)
+	}
+	data, err := json.MarshalIndent(f, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write identity: %w", err)
 	}
@@ -163,21 +183,34 @@ func parse(data []byte) (*Identity, error) {
 	if f.Relay == "" || f.RelayKey == "" || f.Gateway == "" || f.Joined && f.Agent == "" {
 		return nil, errors.New("it lacks the relay, the relay's key, the gateway or the agent's ID")
 	}
-	seed, err := secret.Unseal(fileName, f.Seed)
+	id := &Identity{
+		Relay: f.Relay, RelayKey: f.RelayKey, Gateway: f.Gateway, Agent: f.Agent, Created: f.Created, Joined: f.Joined,
+	}
+	var err error
+	if id.key, err = unsealKey(f.Seed, f.Public); err != nil {
+		return nil, err
+	}
+	if len(f.NextSeed) > 0 {
+		if id.next, err = unsealKey(f.NextSeed, f.NextPublic); err != nil {
+			return nil, fmt.Errorf("its next key: %w", err)
+		}
+	}
+	return id, nil
+}
+
+func unsealKey(sealed []byte, public string) (ed25519.PrivateKey, error) {
+	seed, err := secret.Unseal(fileName, sealed)
 	if err != nil {
 		return nil, fmt.Errorf("unseal the key: %w", err)
 	}
 	if len(seed) != ed25519.SeedSize {
 		return nil, fmt.Errorf("its key has %d bytes instead of %d", len(seed), ed25519.SeedSize)
 	}
-	id := &Identity{
-		Relay: f.Relay, RelayKey: f.RelayKey, Gateway: f.Gateway, Agent: f.Agent,
-		Created: f.Created, Joined: f.Joined, key: ed25519.NewKeyFromSeed(seed),
-	}
-	if id.Fingerprint() != f.Public {
+	key := ed25519.NewKeyFromSeed(seed)
+	if fingerprint(key) != public {
 		return nil, errors.New("its key does not match its fingerprint")
 	}
-	return id, nil
+	return key, nil
 }
 
 // SetAside renames the identity, so that another can take its place and nothing is lost. It gives the new name.

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -31,6 +32,12 @@ import (
 // Claim is called for every dial, so that a token is fresh.
 type Identity interface {
 	Claim(ctx context.Context) (tunnel.AgentIdentity, error)
+}
+
+// A Replaceable identity has a key that can be replaced. Replaced is called when the relay has refused the key because it has
+// another one on record; it reports whether there is another one to try now.
+type Replaceable interface {
+	Replaced(now time.Time, relays string) bool
 }
 
 // Config says which links to keep. Zero values are the defaults.
@@ -54,6 +61,8 @@ type Config struct {
 	Up func(*tunnel.Link)
 	// Control is called for the relay's control messages; it must not block.
 	Control func(kind string, body []byte)
+	// Changed is called when Status has changed; it must not block.
+	Changed func()
 	// Log takes what happens to the links.
 	Log *slog.Logger
 }
@@ -71,9 +80,10 @@ type Links struct {
 	c        Config
 	instance string
 
-	mu    sync.Mutex // guards live and nodes
-	live  map[*tunnel.Link]struct{}
-	nodes map[int]string // slot -> the relay node of its link, while that is not drained
+	mu     sync.Mutex // guards what follows
+	live   map[*tunnel.Link]*tunnel.Bond
+	nodes  map[int]string // slot -> the relay node of its link, while that is not drained
+	status []Status       // by slot
 }
 
 // New prepares the links; Run dials them.
@@ -90,7 +100,14 @@ func New(c Config) *Links {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Links{c: c, instance: newInstance(), live: map[*tunnel.Link]struct{}{}, nodes: map[int]string{}}
+	ls := &Links{
+		c: c, instance: newInstance(), live: map[*tunnel.Link]*tunnel.Bond{}, nodes: map[int]string{},
+		status: make([]Status, c.Links),
+	}
+	for n := range ls.status {
+		ls.status[n] = Status{Slot: n, State: StateDialing, Since: time.Now().UTC()}
+	}
+	return ls
 }
 
 // newInstance names this process among all that ever used the same key.
@@ -139,8 +156,8 @@ func (ls *Links) rotation() time.Duration {
 	return ls.c.MaxAge - rand.N(ls.c.MaxAge/4+1)
 }
 
-// note notes which relay node the slot's link leads to; "" for none that new streams come from.
-func (ls *Links) note(slot int, node string) {
+// leads notes which relay node the slot's link leads to; "" for none that new streams come from.
+func (ls *Links) leads(slot int, node string) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	ls.nodes[slot] = node
@@ -158,16 +175,49 @@ func (ls *Links) linked(node string, slot int) bool {
 	return false
 }
 
-func (ls *Links) add(l *tunnel.Link) {
+func (ls *Links) add(l *tunnel.Link, b *tunnel.Bond) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	ls.live[l] = struct{}{}
+	ls.live[l] = b
 }
 
 func (ls *Links) remove(l *tunnel.Link) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	delete(ls.live, l)
+}
+
+// Prove has the agent prove itself anew over every link that is up, with the key or token that its identity has now.
+func (ls *Links) Prove(ctx context.Context) {
+	who, err := ls.c.Identity.Claim(ctx)
+	if err != nil {
+		ls.c.Log.Warn("the agent could not prove itself anew", "error", err)
+		return
+	}
+	ls.mu.Lock()
+	live := maps.Clone(ls.live)
+	ls.mu.Unlock()
+	for l, b := range live {
+		p, err := b.Prove(who)
+		if err == nil {
+			err = l.SendControl(tunnel.ControlProof, p)
+		}
+		if err != nil {
+			ls.c.Log.Debug("no proof sent", "error", err) // the link has ended; the next one is proved in its handshake
+		}
+	}
+}
+
+// Rotate replaces the agent's key: one handshake that proves the present and the next one. It may be repeated with the same
+// keys when it is not known whether it succeeded.
+func Rotate(ctx context.Context, d *Dialer, who tunnel.AgentIdentity, relayKey string) error {
+	who.Claim.Kind, who.Claim.Instance, who.Claim.Generation = tunnel.KindRotate, newInstance(), 1
+	ws, _, err := d.dial(ctx, who, relayKey)
+	if err != nil {
+		return err
+	}
+	_ = ws.Close() // the verdict was the last word
+	return nil
 }
 
 // Join makes the agent a member: one handshake that proves the agent's key and the one-time code, which is not sent. The

@@ -149,11 +149,11 @@ func TestAPauseIsKept(t *testing.T) {
 	var asked []int64
 	s.backoff.random = func(n int64) int64 { asked = append(asked, n); return 0 }
 	ctx := t.Context()
-	ws, err := s.dial(ctx)
+	ws, bond, err := s.dial(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := s.begin(ctx, ws)
+	l := s.begin(ctx, ws, bond)
 	up := r.next()
 	if err := up.SendControl(controlPause, map[string]any{"spread_ns": 90 * time.Second}); err != nil {
 		t.Fatal(err)

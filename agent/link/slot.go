@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,6 +35,8 @@ type slot struct {
 	backoff    Backoff
 	log        *slog.Logger
 
+	fingerprint string // of the key that was shown last
+
 	failure   string // what was logged last
 	failureAt time.Time
 
@@ -44,6 +47,7 @@ type slot struct {
 type held struct {
 	*tunnel.Link
 	began time.Time
+	bond  *tunnel.Bond
 	away  chan string   // capacity 1: the relay takes no new streams here; why
 	moved chan struct{} // closed when a newer link is up
 	ended chan struct{} // closed when it is over, streams and all
@@ -60,13 +64,15 @@ func (s *slot) run(ctx context.Context) {
 	defer s.serving.Wait()
 	var old *held
 	for ctx.Err() == nil {
-		ws, err := s.dial(ctx)
+		ws, bond, err := s.dial(ctx)
 		if err == nil {
-			l := s.begin(ctx, ws)
+			l := s.begin(ctx, ws, bond)
 			if old != nil {
 				close(old.moved)
 			}
 			old, err = s.hold(ctx, l, old)
+		} else if s.otherKey(err) {
+			continue
 		}
 		if err == nil || ctx.Err() != nil {
 			continue // a new link is wanted, or the agent stops
@@ -86,15 +92,30 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
+// otherKey reports whether the relay has refused a key that was replaced, and the agent has the other one at hand: it was
+// stopped in the middle of replacing it.
+func (s *slot) otherKey(err error) bool {
+	refusal, ok := errors.AsType[*tunnel.Refusal](err)
+	who, can := s.ls.c.Identity.(Replaceable)
+	if !ok || !can || refusal.Code != tunnel.RefusedKeyReplaced || !who.Replaced(time.Now(), "") {
+		return false
+	}
+	s.log.Warn("the relay has this agent's next key on record already; it is used from now on")
+	return true
+}
+
 // dial makes one attempt. Behind a balancer it may take more than one to get to a relay node that this agent has no link
 // to; in the end any will do.
-func (s *slot) dial(ctx context.Context) (*websocket.Conn, error) {
+func (s *slot) dial(ctx context.Context) (*websocket.Conn, *tunnel.Bond, error) {
 	for try := 0; ; try++ {
 		who, err := s.ls.c.Identity.Claim(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("find out who this agent is: %w", err)
+			return nil, nil, fmt.Errorf("find out who this agent is: %w", err)
 		}
 		s.generation++
+		if key, ok := who.Key.Public().(ed25519.PublicKey); ok {
+			s.fingerprint = tunnel.Fingerprint(key)
+		}
 		who.Claim.Kind = tunnel.KindLink
 		who.Claim.Instance, who.Claim.Slot, who.Claim.Generation = s.ls.instance, s.number, s.generation
 		who.Claim.Name, who.Claim.Version = s.ls.c.Name, s.ls.c.Version
@@ -106,19 +127,20 @@ func (s *slot) dial(ctx context.Context) (*websocket.Conn, error) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		s.ls.note(s.number, welcome.Node)
+		s.ls.leads(s.number, welcome.Node)
 		s.log.Info("link up", "relay", s.ls.c.Dialer.relay.String(), "gateway", who.Claim.Gateway, "agent", welcome.Agent,
 			"node", welcome.Node, "relay_version", welcome.Version, "generation", s.generation)
 		s.failure = ""
-		return ws, nil
+		s.ls.note(Status{Slot: s.number, State: StateUp})
+		return ws, welcome.Bond, nil
 	}
 }
 
 // begin starts to serve a link.
-func (s *slot) begin(ctx context.Context, ws *websocket.Conn) *held {
-	l := &held{began: time.Now(), away: make(chan string, 1), moved: make(chan struct{}), ended: make(chan struct{})}
+func (s *slot) begin(ctx context.Context, ws *websocket.Conn, bond *tunnel.Bond) *held {
+	l := &held{began: time.Now(), bond: bond, away: make(chan string, 1), moved: make(chan struct{}), ended: make(chan struct{})}
 	l.Link = tunnel.New(ws, tunnel.AgentSide, tunnel.Options{
 		Log: s.log, Serve: s.ls.c.Serve,
 		Control: func(kind string, body []byte) {
@@ -152,14 +174,14 @@ func (s *slot) hold(ctx context.Context, l, before *held) (old *held, err error)
 		case <-ctx.Done():
 			return nil, nil
 		case <-l.Done():
-			s.ls.note(s.number, "")
+			s.ls.leads(s.number, "")
 			if time.Since(l.began) >= settled {
 				s.backoff.Reset()
 			}
 			sleep(ctx, s.backoff.jitter(time.Duration(l.pause.Load())))
 			return nil, fmt.Errorf("link lost after %s: %w", time.Since(l.began).Round(time.Second), l.Err())
 		case reason := <-l.away:
-			s.ls.note(s.number, "")
+			s.ls.leads(s.number, "")
 			s.log.Info("the relay drains the link; a new one is dialed while its streams end", "reason", reason, "streams", l.Streams())
 			s.rest(ctx, l)
 			return l, nil
@@ -201,7 +223,7 @@ func (s *slot) serve(ctx context.Context, l *held) {
 	// The link outlives ctx, so that its streams can end.
 	run.Go(func() { _ = l.Run(context.WithoutCancel(ctx)) })
 	defer run.Wait()
-	s.ls.add(l.Link)
+	s.ls.add(l.Link, l.bond)
 	defer s.ls.remove(l.Link)
 	if s.ls.c.Up != nil {
 		s.ls.c.Up(l.Link)
@@ -231,18 +253,22 @@ func (s *slot) drain(ctx context.Context, l *held, reason string, limit time.Dur
 // report logs a failure: at once if it is a new one, else every ten minutes.
 func (s *slot) report(err error, wait time.Duration) {
 	text := err.Error()
-	level := slog.LevelWarn
-	if permanent(err) {
-		level = slog.LevelError
+	st := Status{Slot: s.number, State: StateDown, Reason: text, NextTry: time.Now().Add(wait).UTC()}
+	level, msg := slog.LevelWarn, "no link; trying again"
+	refusal, refused := errors.AsType[*tunnel.Refusal](err)
+	switch {
+	case refused && refusal.Code == tunnel.RefusedPending:
+		st.State, msg = StateWaiting, "waiting for approval by an admin of the relay; the agent then links by itself"
+	case refused && refusal.Code == tunnel.RefusedClone:
+		st.State, level = StateClone, slog.LevelError
+	case permanent(err):
+		st.State, level, msg = StateRefused, slog.LevelError, "no link; an admin has to act, then the agent links by itself"
 	}
+	s.ls.note(st)
 	if text == s.failure && time.Since(s.failureAt) < repeatAfter {
 		level = slog.LevelDebug
 	} else {
 		s.failure, s.failureAt = text, time.Now()
 	}
-	msg := "no link; trying again"
-	if permanent(err) {
-		msg = "no link; an admin has to act, then the agent links by itself"
-	}
-	s.log.Log(context.Background(), level, msg, "error", err, "next_try", wait.Round(time.Millisecond).String())
+	s.log.Log(context.Background(), level, msg, "error", err, "fingerprint", s.fingerprint, "next_try", wait.Round(time.Millisecond).String())
 }

@@ -78,6 +78,10 @@ func (p *program) join(ctx context.Context, f joinFlags) error {
 	}
 	fmt.Fprintf(p.out, "Joined gateway %s at %s as agent %s.\nThe agent's key is in %s; its fingerprint is %s.\n",
 		id.Gateway, id.Relay, id.Agent, dir, id.Fingerprint())
+	if id.Pending {
+		fmt.Fprintf(p.out, "\nWaiting for approval, fingerprint %s.\nAn admin of the relay compares it and approves this agent "+
+			"('sallyport-relay agent approve %s'); it links by itself then.\n", id.Fingerprint(), id.Agent)
+	}
 	return p.firstConfig(there, j, f, dir.String())
 }
 

@@ -11,6 +11,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"sallyport/relay/admin"
 )
 
 type options struct {
@@ -96,7 +98,7 @@ func (s *story) cloud(ctx context.Context) error {
 		return err
 	}
 	s.say("relay at %s (certificate of a throw-away CA)", s.stage.relayURL)
-	join, err := s.stage.admin.AddGateway(ctx, gatewayName, 0)
+	join, err := s.stage.admin.AddGateway(ctx, gatewayName, admin.NewJoin{})
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,8 @@ import (
 )
 
 func (p *program) agentCommand() *cobra.Command {
-	return group("agent", "See, revoke and remove the agents that have joined", p.agentList(), p.agentRevoke(), p.agentRemove())
+	return group("agent", "See, approve, revoke and remove the agents that have joined",
+		p.agentList(), p.agentApprove(), p.agentRefuse(), p.agentRevoke(), p.agentRemove())
 }
 
 func (p *program) agentList() *cobra.Command {
@@ -46,9 +47,11 @@ func printAgents(w io.Writer, agents []gateway.AgentStatus) {
 	}
 	var rows []string
 	for _, a := range agents {
-		rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%s", a.ID, a.Gateway, cmp.Or(a.Name, "-"), agentState(a), day(a.Joined)))
+		rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s", a.ID, a.Gateway, cmp.Or(a.Name, "-"), agentState(a),
+			day(a.Joined), age(a.KeySince)))
 	}
-	table(w, "AGENT\tGATEWAY\tMACHINE\tSTATE\tJOINED", rows)
+	table(w, "AGENT\tGATEWAY\tMACHINE\tSTATE\tJOINED\tKEY AGE", rows)
+	printPending(w, agents)
 	printClones(w, agents)
 }
 
@@ -63,8 +66,28 @@ func printClones(w io.Writer, agents []gateway.AgentStatus) {
 	}
 }
 
+// age says how old a key is, in the unit that fits.
+func age(since time.Time) string {
+	switch d := time.Since(since); {
+	case since.IsZero():
+		return "-"
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%d days", int(d/(24*time.Hour)))
+	case d >= 2*time.Hour:
+		return fmt.Sprintf("%d h", int(d/time.Hour))
+	default:
+		return fmt.Sprintf("%d min", int(d/time.Minute))
+	}
+}
+
 // agentState puts an agent's links into few words.
 func agentState(a gateway.AgentStatus) string {
+	switch {
+	case !a.Refused.IsZero():
+		return "refused " + day(a.Refused)
+	case a.Pending:
+		return "waits for approval"
+	}
 	if !a.Revoked.IsZero() {
 		return "revoked " + day(a.Revoked)
 	}

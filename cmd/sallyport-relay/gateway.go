@@ -17,40 +17,52 @@ import (
 func (p *program) gatewayCommand() *cobra.Command {
 	return group("gateway", "Manage gateways, the named places that agents answer for",
 		p.joinCommand("add NAME", "Make a gateway and print the join string for its first agent",
-			func(ctx context.Context, c *admin.Client, name string, life time.Duration) (admin.Join, error) {
-				return c.AddGateway(ctx, name, life)
+			func(ctx context.Context, c *admin.Client, name string, how admin.NewJoin) (admin.Join, error) {
+				return c.AddGateway(ctx, name, how)
 			}),
 		p.joinCommand("join NAME", "Print a join string for another agent of a gateway",
-			func(ctx context.Context, c *admin.Client, name string, life time.Duration) (admin.Join, error) {
-				return c.NewJoin(ctx, name, life)
+			func(ctx context.Context, c *admin.Client, name string, how admin.NewJoin) (admin.Join, error) {
+				return c.NewJoin(ctx, name, how)
 			}),
 		p.gatewayList(), p.gatewayRemove())
 }
 
-type makeJoin func(ctx context.Context, c *admin.Client, name string, life time.Duration) (admin.Join, error)
+type makeJoin func(ctx context.Context, c *admin.Client, name string, how admin.NewJoin) (admin.Join, error)
 
 func (p *program) joinCommand(use, short string, make makeJoin) *cobra.Command {
-	var life time.Duration
+	var how admin.NewJoin
 	verb, _, _ := strings.Cut(use, " ")
+	self := "  sallyport-relay gateway " + verb + " plant1"
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: exactly("NAME"),
-		Example: "  sallyport-relay gateway " + verb + " plant1\n  sallyport-relay gateway " + verb + " plant1 --expires 24h",
+		Long: short + `. The join string is good for one agent and one hour.
+
+For a mass roll-out, --uses N --approve makes one that N agents can join with. Each of them then waits until an admin has
+compared its fingerprint ('sallyport-relay agent list') and approved it ('agent approve').`,
+		Example: self + "\n" + self + " --expires 24h\n" + self + " --uses 40 --approve --expires 72h",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if life <= 0 {
+			switch {
+			case how.Expires <= 0:
 				return usagef("--expires must be longer than nothing, such as 24h")
+			case how.Uses < 1:
+				return usagef("--uses must be 1 or more")
+			case how.Uses > 1 && !how.Approve:
+				return usagef("--uses %d needs --approve: whoever sees a join string for many machines could join with it", how.Uses)
 			}
 			c, err := p.client()
 			if err != nil {
 				return err
 			}
-			join, err := make(cmd.Context(), c, args[0], life)
+			join, err := make(cmd.Context(), c, args[0], how)
 			if err != nil {
 				return err
 			}
 			return p.print(join, func(w io.Writer) { printJoin(w, join) })
 		},
 	}
-	cmd.Flags().DurationVar(&life, "expires", gateway.DefaultCodeLife, "how `long` the join string can be used")
+	cmd.Flags().DurationVar(&how.Expires, "expires", gateway.DefaultCodeLife, "how `long` the join string can be used")
+	cmd.Flags().IntVar(&how.Uses, "uses", 1, "how many agents can join with it; more than one need --approve")
+	cmd.Flags().BoolVar(&how.Approve, "approve", false, "an agent that has joined waits until an admin approves it")
 	if verb == "join" {
 		cmd.ValidArgsFunction = p.completeGateways
 	}
@@ -58,7 +70,11 @@ func (p *program) joinCommand(use, short string, make makeJoin) *cobra.Command {
 }
 
 func printJoin(w io.Writer, j admin.Join) {
-	fmt.Fprintf(w, `Join string for gateway %s, for one agent, until %s:
+	agents := "one agent"
+	if j.Uses > 1 {
+		agents = fmt.Sprintf("%d agents", j.Uses)
+	}
+	fmt.Fprintf(w, `Join string for gateway %s, for %s, until %s:
 
   %s
 
@@ -69,9 +85,17 @@ On the machine inside, run this and paste the join string when it asks:
 On Windows as an administrator, without sudo. For an agent that is run by hand, say where its files are:
 
   sallyport-agent join --config agent.yaml --state agent-data
+`, j.Gateway, agents, j.Expires.Local().Format("2006-01-02 15:04 MST"), j.JoinString)
+	if j.Approve {
+		fmt.Fprintf(w, `
+Each agent waits until you have approved it. Compare the fingerprint that its admin sees, then approve:
 
-The join string is a secret until it is used, and is not shown again.
-`, j.Gateway, j.Expires.Local().Format("2006-01-02 15:04 MST"), j.JoinString)
+  sallyport-relay agent list
+  sallyport-relay agent approve ID
+  sallyport-relay agent approve --all-of-code %s
+`, j.Code)
+	}
+	fmt.Fprint(w, "\nThe join string is a secret until it is used, and is not shown again.\n")
 }
 
 func (p *program) gatewayList() *cobra.Command {

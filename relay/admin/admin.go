@@ -8,7 +8,7 @@
 //	err = admin.New(admin.Config{...}).Serve(ctx, l)
 //
 //	c := admin.NewClient(path)
-//	added, err := c.AddGateway(ctx, "plant1", time.Hour)
+//	added, err := c.AddGateway(ctx, "plant1", admin.NewJoin{Expires: time.Hour})
 //
 // The paths begin with /v1; wire.go has the bodies.
 package admin
@@ -26,7 +26,6 @@ import (
 	"sallyport/relay/connector"
 	"sallyport/relay/gateway"
 	"sallyport/relay/store"
-	"sallyport/tunnel"
 )
 
 const (
@@ -70,6 +69,9 @@ func (a *Admin) Handler() http.Handler {
 		"POST /v1/gateways/{name}/join": a.newJoin,
 		"DELETE /v1/gateways/{name}":    a.removeGateway,
 		"POST /v1/agents/{id}/revoke":   a.revokeAgent,
+		"POST /v1/agents/{id}/approve":  a.approveAgent,
+		"POST /v1/agents/{id}/refuse":   a.refuseAgent,
+		"POST /v1/codes/{id}/approve":   a.approveCode,
 		"DELETE /v1/agents/{id}":        a.removeAgent,
 
 		"GET /v1/connectors":                               a.listConnectors,
@@ -183,12 +185,12 @@ func (a *Admin) addGateway(q *http.Request) (int, any, error) {
 	if err := read(q, &body); err != nil {
 		return 0, nil, err
 	}
-	join, err := a.c.Gateways.AddGateway(q.Context(), body.Name, body.Expires)
+	join, err := a.c.Gateways.AddGateway(q.Context(), body.Name, body.use())
 	if err != nil {
 		return 0, nil, err
 	}
-	a.event(q, "gateway added", "gateway", body.Name)
-	return http.StatusCreated, joinBody(join, body.Expires), nil
+	a.event(q, "gateway added", "gateway", body.Name, "code", join.ID, "uses", join.Uses, "approve", join.Approve)
+	return http.StatusCreated, joinBody(join), nil
 }
 
 func (a *Admin) newJoin(q *http.Request) (int, any, error) {
@@ -197,19 +199,23 @@ func (a *Admin) newJoin(q *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	name := q.PathValue("name")
-	join, err := a.c.Gateways.NewJoin(q.Context(), name, body.Expires)
+	join, err := a.c.Gateways.NewJoin(q.Context(), name, body.use())
 	if err != nil {
 		return 0, nil, err
 	}
-	a.event(q, "join code made", "gateway", name)
-	return http.StatusCreated, joinBody(join, body.Expires), nil
+	a.event(q, "join code made", "gateway", name, "code", join.ID, "uses", join.Uses, "approve", join.Approve)
+	return http.StatusCreated, joinBody(join), nil
 }
 
-func joinBody(j tunnel.JoinString, life time.Duration) Join {
-	if life == 0 {
-		life = gateway.DefaultCodeLife
+func (j NewJoin) use() gateway.CodeUse {
+	return gateway.CodeUse{Life: j.Expires, Uses: j.Uses, Approve: j.Approve}
+}
+
+func joinBody(j gateway.Admission) Join {
+	return Join{
+		Gateway: j.Gateway, JoinString: j.Encode(), Expires: j.Expires.Truncate(time.Second),
+		Code: j.ID, Uses: j.Uses, Approve: j.Approve,
 	}
-	return Join{Gateway: j.Gateway, JoinString: j.Encode(), Expires: time.Now().Add(life).UTC().Truncate(time.Second)}
 }
 
 // removeGateway takes the gateway's connectors away first: left behind, they would come to life again, keys and all, for

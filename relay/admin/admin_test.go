@@ -72,7 +72,7 @@ func TestEveryCall(t *testing.T) {
 	t.Parallel()
 	path, log, end := serve(t)
 	c, ctx := admin.NewClient(path), t.Context()
-	join, err := c.AddGateway(ctx, "plant1", time.Hour)
+	join, err := c.AddGateway(ctx, "plant1", admin.NewJoin{Expires: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,11 +80,11 @@ func TestEveryCall(t *testing.T) {
 	if err != nil || parsed.Relay != "https://relay.example" || parsed.Gateway != "plant1" {
 		t.Errorf("join string: %v, %v", parsed, err)
 	}
-	wantStatus(t, 409, second(c.AddGateway(ctx, "plant1", 0)))
-	wantStatus(t, 400, second(c.AddGateway(ctx, "No Name", 0)))
-	wantStatus(t, 400, second(c.AddGateway(ctx, "plant2", 9999*time.Hour)))
-	wantStatus(t, 404, second(c.NewJoin(ctx, "plant2", 0)))
-	if _, err := c.NewJoin(ctx, "plant1", 0); err != nil {
+	wantStatus(t, 409, second(c.AddGateway(ctx, "plant1", admin.NewJoin{})))
+	wantStatus(t, 400, second(c.AddGateway(ctx, "No Name", admin.NewJoin{})))
+	wantStatus(t, 400, second(c.AddGateway(ctx, "plant2", admin.NewJoin{Expires: 9999 * time.Hour})))
+	wantStatus(t, 404, second(c.NewJoin(ctx, "plant2", admin.NewJoin{})))
+	if _, err := c.NewJoin(ctx, "plant1", admin.NewJoin{}); err != nil {
 		t.Error(err)
 	}
 	wantStatus(t, 404, second(c.Publish(ctx, connector.Connector{Gateway: "plant2", Name: "x", Auth: []string{"none"}})))

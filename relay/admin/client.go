@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"time"
 
 	"sallyport/relay/connector"
 	"sallyport/relay/gateway"
@@ -53,13 +52,31 @@ func (c *Client) Gateways(ctx context.Context) ([]gateway.Status, error) {
 }
 
 // AddGateway makes a gateway; see gateway.Registry.
-func (c *Client) AddGateway(ctx context.Context, name string, expires time.Duration) (Join, error) {
-	return call[Join](ctx, c, http.MethodPost, AddGateway{Name: name, Expires: expires}, "gateways")
+func (c *Client) AddGateway(ctx context.Context, name string, join NewJoin) (Join, error) {
+	return call[Join](ctx, c, http.MethodPost, AddGateway{Name: name, NewJoin: join}, "gateways")
 }
 
-// NewJoin gives a join string for another agent.
-func (c *Client) NewJoin(ctx context.Context, name string, expires time.Duration) (Join, error) {
-	return call[Join](ctx, c, http.MethodPost, NewJoin{Expires: expires}, "gateways", name, "join")
+// NewJoin gives a join string for more agents.
+func (c *Client) NewJoin(ctx context.Context, name string, join NewJoin) (Join, error) {
+	return call[Join](ctx, c, http.MethodPost, join, "gateways", name, "join")
+}
+
+// ApproveAgent lets an agent link that waits for it.
+func (c *Client) ApproveAgent(ctx context.Context, id string) error {
+	_, err := call[none](ctx, c, http.MethodPost, nil, "agents", id, "approve")
+	return err
+}
+
+// RefuseAgent shuts out an agent that waits for approval.
+func (c *Client) RefuseAgent(ctx context.Context, id string) error {
+	_, err := call[none](ctx, c, http.MethodPost, nil, "agents", id, "refuse")
+	return err
+}
+
+// ApproveCode approves all agents that have joined with the code of this ID so far.
+func (c *Client) ApproveCode(ctx context.Context, code string) ([]string, error) {
+	a, err := call[Approved](ctx, c, http.MethodPost, nil, "codes", code, "approve")
+	return a.Agents, err
 }
 
 // RemoveGateway removes a gateway, its agents and its connectors.

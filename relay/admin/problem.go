@@ -22,7 +22,7 @@ func toProblem(err error) *Problem {
 	_, bad := errors.AsType[*badRequest](err)
 	_, name := errors.AsType[*gateway.NameError](err)
 	switch {
-	case invalid, bad, name, errors.Is(err, gateway.ErrCodeLife), errors.Is(err, gateway.ErrFull):
+	case invalid, bad, name, errors.Is(err, gateway.ErrCodeLife), errors.Is(err, gateway.ErrCodeUses), errors.Is(err, gateway.ErrFull):
 		p.Status, p.Title = http.StatusBadRequest, "The request cannot be fulfilled as it is."
 	case errors.Is(err, gateway.ErrUnknownGateway):
 		p.Status, p.Title = http.StatusNotFound, "There is no such gateway."
@@ -35,6 +35,8 @@ func toProblem(err error) *Problem {
 		p.Status, p.Title = http.StatusNotFound, "There is no such connector or key."
 	case errors.Is(err, gateway.ErrExists), errors.Is(err, connector.ErrExists):
 		p.Status, p.Title = http.StatusConflict, "The name is taken."
+	case errors.Is(err, gateway.ErrNotPending):
+		p.Status, p.Title = http.StatusConflict, "There is nothing to approve or refuse."
 	case errors.Is(err, store.ErrConflict):
 		p.Status, p.Title = http.StatusConflict, "It was changed by somebody else in the meantime."
 	case errors.Is(err, store.ErrFull):

@@ -10,13 +10,17 @@ import (
 // AddGateway is the body of POST /v1/gateways.
 type AddGateway struct {
 	Name string `json:"name"`
-	// Expires is how long the join code can be used, in nanoseconds; 0: an hour.
-	Expires time.Duration `json:"expires,omitempty"`
+	NewJoin
 }
 
 // NewJoin is the body of POST /v1/gateways/{name}/join.
 type NewJoin struct {
+	// Expires is how long the join code can be used, in nanoseconds; 0: an hour.
 	Expires time.Duration `json:"expires,omitempty"`
+	// Uses is how many agents can join with it; 0: one. More than one need Approve.
+	Uses int `json:"uses,omitempty"`
+	// Approve has each agent wait until an admin has approved it.
+	Approve bool `json:"approve,omitempty"`
 }
 
 // Join answers both. JoinString (join) is a secret until it is used, and cannot be had again.
@@ -24,6 +28,15 @@ type Join struct {
 	Gateway    string    `json:"gateway"`
 	JoinString string    `json:"join"`
 	Expires    time.Time `json:"expires"`
+	// Code is the code's ID, for POST /v1/codes/{id}/approve. It is no secret.
+	Code    string `json:"code"`
+	Uses    int    `json:"uses"`
+	Approve bool   `json:"approve"`
+}
+
+// Approved answers POST /v1/codes/{id}/approve: the agents that can link now.
+type Approved struct {
+	Agents []string `json:"agents"`
 }
 
 // AddKey is the body of POST /v1/connectors/{gateway}/{name}/keys.

@@ -76,7 +76,9 @@ func bareLink(t *testing.T, instance string) *Link {
 	_ = resp.Body.Close()
 	l := <-got
 	t.Cleanup(func() { _ = ws.Close(); l.Close("the test is over"); srv.Close() })
-	return &Link{Link: l, Gateway: "plant1", Agent: "a", Since: time.Now(), claim: tunnel.Claim{
+	link := &Link{Link: l, Gateway: "plant1", Agent: "a", Since: time.Now(), claim: tunnel.Claim{
 		Gateway: "plant1", Agent: "a", Instance: instance, Generation: 1,
 	}}
+	link.proved.Store(&proof{})
+	return link
 }

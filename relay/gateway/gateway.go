@@ -8,7 +8,7 @@
 //	r, err := gateway.New(ctx, st, gateway.Config{URL: "https://relay.example.com", Dir: data, Log: log})
 //	go r.Run(ctx)                                   // follows the store
 //	mux.HandleFunc("GET /_/link", r.ServeLink)
-//	join, err := r.AddGateway(ctx, "plant1", 0)     // join.Encode() is for the admin
+//	join, err := r.AddGateway(ctx, "plant1", gateway.CodeUse{}) // join.Encode() is for the admin
 //	link, err := r.Pick("plant1", "orders")
 //	s, err := link.Open(request, true)
 //	err = r.Drain(ctx)                              // before the store closes
@@ -40,6 +40,8 @@ var (
 	ErrExists         = errors.New("exists already")
 	ErrFull           = errors.New("there are as many as there can be")
 	ErrCodeLife       = errors.New("a join code cannot live so long")
+	ErrCodeUses       = errors.New("a join code cannot have so many uses")
+	ErrNotPending     = errors.New("it does not wait for approval; 'sallyport-relay agent list' shows who does")
 	ErrNoLink         = errors.New("no agent of this gateway is connected")
 	ErrNotOffered     = errors.New("no connected agent of this gateway offers the API")
 )
@@ -65,6 +67,8 @@ type Config struct {
 	// CloneProbe is how long an agent's present link has to answer before a link of another process with the same key
 	// takes its place. Default 3 s.
 	CloneProbe time.Duration
+	// KeyOverlap is how long an agent's old key is good after it was replaced. Default 10 min.
+	KeyOverlap time.Duration
 }
 
 const (
@@ -110,6 +114,9 @@ func New(ctx context.Context, st *store.Store, c Config) (*Registry, error) {
 	if c.CloneProbe == 0 {
 		c.CloneProbe = defaultCloneProbe
 	}
+	if c.KeyOverlap == 0 {
+		c.KeyOverlap = keyOverlap
+	}
 	if c.Peer == nil {
 		c.Peer = func(q *http.Request) string {
 			host, _, _ := net.SplitHostPort(q.RemoteAddr)
@@ -131,8 +138,13 @@ func New(ctx context.Context, st *store.Store, c Config) (*Registry, error) {
 	return r, nil
 }
 
-// Run follows the store until ctx ends.
-func (r *Registry) Run(ctx context.Context) error { return r.records.Run(ctx) }
+// Run follows the store, and ends links whose proof has ended, until ctx ends.
+func (r *Registry) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { r.sweep(ctx) })
+	defer wg.Wait()
+	return r.records.Run(ctx)
+}
 
 // Broken is for how long the store could not be followed; 0 if it can.
 func (r *Registry) Broken() time.Duration { return r.records.Broken() }
@@ -163,6 +175,8 @@ func (r *Registry) reconcile(records map[string]Record) {
 				r.expel(l, "the agent was removed")
 			} else if a.Revoked() {
 				r.expel(l, "the agent was revoked")
+			} else {
+				l.tellKeyReplaced(a)
 			}
 		}
 	}

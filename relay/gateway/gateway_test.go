@@ -19,7 +19,7 @@ import (
 func TestJoinCodesAreUsedOnce(t *testing.T) {
 	t.Parallel()
 	g := newRig(t)
-	join, err := g.r.AddGateway(t.Context(), "plant1", 0)
+	join, err := g.r.AddGateway(t.Context(), "plant1", gateway.CodeUse{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func TestJoinCodesAreUsedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantRefusal(t, g.join("plant1", join.Code, &first), "code-used")
-	again, err := g.r.NewJoin(t.Context(), "plant1", 0)
+	again, err := g.r.NewJoin(t.Context(), "plant1", gateway.CodeUse{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestJoinCodesAreUsedOnce(t *testing.T) {
 func TestJoinCodesExpire(t *testing.T) {
 	t.Parallel()
 	g := newRig(t)
-	join, err := g.r.AddGateway(t.Context(), "plant1", time.Millisecond)
+	join, err := g.r.AddGateway(t.Context(), "plant1", gateway.CodeUse{Life: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestJoinCodesExpire(t *testing.T) {
 	a := newAgent()
 	wantRefusal(t, g.join("plant1", join.Code, &a), "code-expired")
 	for range 100 {
-		if _, err = g.r.NewJoin(t.Context(), "plant1", time.Hour); err != nil {
+		if _, err = g.r.NewJoin(t.Context(), "plant1", gateway.CodeUse{Life: time.Hour}); err != nil {
 			break
 		}
 	}
@@ -211,7 +211,7 @@ func TestRevokedAgentsLinksEnd(t *testing.T) {
 func TestRemovedAgentIsShutOut(t *testing.T) {
 	t.Parallel()
 	g := newRig(t)
-	join, err := g.r.AddGateway(t.Context(), "plant1", 0)
+	join, err := g.r.AddGateway(t.Context(), "plant1", gateway.CodeUse{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +234,7 @@ func TestRemovedAgentIsShutOut(t *testing.T) {
 	if err := g.r.RemoveAgent(t.Context(), a.id); !errors.Is(err, gateway.ErrUnknownAgent) {
 		t.Errorf("removing twice: %v", err)
 	}
-	again, err := g.r.NewJoin(t.Context(), "plant1", 0)
+	again, err := g.r.NewJoin(t.Context(), "plant1", gateway.CodeUse{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,11 @@ type Link struct {
 	claim  tunnel.Claim
 	silent []*Link // links of another process that this one may replace: they gave no sign of life
 	peer   string
+	bond   *tunnel.Bond
 	offer  atomic.Pointer[Offer] // nil before the agent has made one
+	proved atomic.Pointer[proof] // in the handshake, or later over the link
+
+	outdated atomic.Bool // its proof has ended, and it is being drained for that
 }
 
 // An Offer is the body of the control message "offer": the APIs that an agent offers. A newer one replaces it.
@@ -48,6 +52,10 @@ type OfferedAPI struct {
 
 // ControlOffer is the kind of the control message that carries an Offer.
 const ControlOffer = "offer"
+
+// ControlClone is the kind of the control message that carries a Clone: it tells an agent that another process has shown
+// its key and was refused.
+const ControlClone = "clone"
 
 // parseOffer reads an offer; unknown members are ignored.
 func parseOffer(body []byte) (*Offer, error) {
@@ -149,7 +157,7 @@ func (r *Registry) attach(l *Link) (replaced []*Link, err error) {
 	if s == nil {
 		return nil, errors.New("the gateway was removed")
 	}
-	if a := s.record.Load().agent(l.Agent); a == nil || a.Revoked() {
+	if a := s.record.Load().agent(l.Agent); a == nil || a.Revoked() || a.Pending {
 		return nil, errors.New("the agent was revoked")
 	}
 	for _, other := range s.all() {

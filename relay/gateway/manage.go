@@ -21,53 +21,84 @@ const (
 	maxCodeLife = 30 * 24 * time.Hour
 )
 
-// AddGateway makes a gateway and gives the join string for its first agent. life is how long the code can be used; 0 is
-// DefaultCodeLife. The code is not kept: the join string cannot be had again.
-func (r *Registry) AddGateway(ctx context.Context, name string, life time.Duration) (tunnel.JoinString, error) {
+// A CodeUse says how a join code can be used. The zero value is a code for one agent, of DefaultCodeLife.
+type CodeUse struct {
+	// Life is how long the code can be used; 0 is DefaultCodeLife.
+	Life time.Duration
+	// Uses is how many agents can join with it; 0 is one. More than one need Approve: a string that many machines have
+	// seen must not be enough to become a member.
+	Uses int
+	// Approve has each agent wait until an admin has approved it.
+	Approve bool
+}
+
+// An Admission is a new join code: what the agents' admin gets, and how it can be used.
+type Admission struct {
+	tunnel.JoinString
+	// ID names the code for ApproveCode and gives nothing away.
+	ID      string
+	Expires time.Time
+	Uses    int
+	Approve bool
+}
+
+// AddGateway makes a gateway and gives the join string for its first agents. The code is not kept: the join string cannot
+// be had again.
+func (r *Registry) AddGateway(ctx context.Context, name string, use CodeUse) (Admission, error) {
 	if err := CheckName(name); err != nil {
-		return tunnel.JoinString{}, err
+		return Admission{}, err
 	}
-	join, code, err := r.newCode(name, life)
+	join, code, err := r.newCode(name, use)
 	if err != nil {
-		return tunnel.JoinString{}, err
+		return Admission{}, err
 	}
 	record := Record{Name: name, Created: time.Now().UTC(), Codes: []Code{code}}
 	err = r.records.Create(ctx, name, record)
 	if errors.Is(err, store.ErrExists) {
-		return tunnel.JoinString{}, fmt.Errorf("gateway %s: %w; for another agent use 'sallyport-relay gateway join %s'",
+		return Admission{}, fmt.Errorf("gateway %s: %w; for another agent use 'sallyport-relay gateway join %s'",
 			name, ErrExists, name)
 	}
 	if err != nil {
-		return tunnel.JoinString{}, fmt.Errorf("add gateway %s: %w", name, err)
+		return Admission{}, fmt.Errorf("add gateway %s: %w", name, err)
 	}
 	return join, nil
 }
 
-// NewJoin gives a join string for another agent of a gateway; see AddGateway.
-func (r *Registry) NewJoin(ctx context.Context, name string, life time.Duration) (tunnel.JoinString, error) {
-	join, code, err := r.newCode(name, life)
+// NewJoin gives a join string for more agents of a gateway; see AddGateway.
+func (r *Registry) NewJoin(ctx context.Context, name string, use CodeUse) (Admission, error) {
+	join, code, err := r.newCode(name, use)
 	if err != nil {
-		return tunnel.JoinString{}, err
+		return Admission{}, err
 	}
 	err = r.records.Update(ctx, name, func(record Record) (Record, error) {
 		return record.withCode(code, time.Now())
 	})
 	if err != nil {
-		return tunnel.JoinString{}, unknownGateway(name, err)
+		return Admission{}, unknownGateway(name, err)
 	}
 	return join, nil
 }
 
-func (r *Registry) newCode(name string, life time.Duration) (tunnel.JoinString, Code, error) {
-	if life == 0 {
-		life = DefaultCodeLife
+func (r *Registry) newCode(name string, use CodeUse) (Admission, Code, error) {
+	if use.Life == 0 {
+		use.Life = DefaultCodeLife
 	}
-	if life < 0 || life > maxCodeLife {
-		return tunnel.JoinString{}, Code{}, fmt.Errorf("%w: %s (at most 30 days)", ErrCodeLife, life)
+	use.Uses = max(use.Uses, 1)
+	switch {
+	case use.Life < 0 || use.Life > maxCodeLife:
+		return Admission{}, Code{}, fmt.Errorf("%w: %s (at most 30 days)", ErrCodeLife, use.Life)
+	case use.Uses > maxAgents:
+		return Admission{}, Code{}, fmt.Errorf("%w: %d (a gateway has at most %d agents)", ErrCodeUses, use.Uses, maxAgents)
+	case use.Uses > 1 && !use.Approve:
+		return Admission{}, Code{}, fmt.Errorf("%w: %d without approval (add --approve: an admin then approves each agent)",
+			ErrCodeUses, use.Uses)
 	}
 	join := tunnel.JoinString{Relay: r.c.URL, RelayKey: r.Fingerprint(), Gateway: name, Code: tunnel.NewCode()}
-	key := tunnel.JoinKey(join.Code).Public().(ed25519.PublicKey)
-	return join, Code{Key: key, Expires: time.Now().Add(life).UTC()}, nil
+	code := Code{
+		Key:     tunnel.JoinKey(join.Code).Public().(ed25519.PublicKey),
+		Expires: time.Now().Add(use.Life).UTC(), Uses: use.Uses, Approve: use.Approve,
+	}
+	return Admission{join, code.ID(), code.Expires, use.Uses, use.Approve}, code, nil
 }
 
 // unknownGateway translates the store's "not found".
@@ -88,23 +119,25 @@ func (r *Registry) RemoveGateway(ctx context.Context, name string) error {
 
 // RevokeAgent shuts an agent out and closes its links. Revoking twice is no error.
 func (r *Registry) RevokeAgent(ctx context.Context, id string) error {
-	return r.changeAgents(ctx, id, func(record *Record) {
+	return r.changeAgents(ctx, id, func(record *Record) error {
 		if a := record.agent(id); !a.Revoked() {
 			a.RevokedAt = time.Now().UTC()
 		}
+		return nil
 	})
 }
 
 // RemoveAgent forgets an agent. One that is not revoked is shut out by it all the same, in the same write: its links are
 // closed, and the code that it joined with stays used up.
 func (r *Registry) RemoveAgent(ctx context.Context, id string) error {
-	return r.changeAgents(ctx, id, func(record *Record) {
+	return r.changeAgents(ctx, id, func(record *Record) error {
 		record.Agents = slices.DeleteFunc(record.Agents, func(a Agent) bool { return a.ID == id })
+		return nil
 	})
 }
 
 // changeAgents changes a copy of the record of the agent's gateway.
-func (r *Registry) changeAgents(ctx context.Context, id string, change func(*Record)) error {
+func (r *Registry) changeAgents(ctx context.Context, id string, change func(*Record) error) error {
 	unknown := fmt.Errorf("%w %s; 'sallyport-relay agent list' shows the agents", ErrUnknownAgent, id)
 	for name, record := range r.records.All() {
 		if record.agent(id) == nil {
@@ -114,12 +147,13 @@ func (r *Registry) changeAgents(ctx context.Context, id string, change func(*Rec
 			if record.Agents = slices.Clone(record.Agents); record.agent(id) == nil {
 				return record, unknown
 			}
-			change(&record)
-			return record, nil
+			return record, change(&record)
 		})
 		switch {
 		case errors.Is(err, ErrUnknownAgent), errors.Is(err, store.ErrNotFound): // somebody else was faster
 			return unknown
+		case errors.Is(err, ErrNotPending):
+			return err
 		case err != nil:
 			return fmt.Errorf("change gateway %s: %w", name, err)
 		}
@@ -147,12 +181,23 @@ type Status struct {
 
 // AgentStatus is an agent at this moment.
 type AgentStatus struct {
-	ID      string       `json:"id"`
-	Gateway string       `json:"gateway"`
-	Name    string       `json:"name,omitempty"`
-	Joined  time.Time    `json:"joined"`
-	Revoked time.Time    `json:"revoked,omitzero"`
-	Links   []LinkStatus `json:"links"`
+	ID      string    `json:"id"`
+	Gateway string    `json:"gateway"`
+	Name    string    `json:"name,omitempty"`
+	Joined  time.Time `json:"joined"`
+	Revoked time.Time `json:"revoked,omitzero"`
+	// Refused is set besides Revoked if the agent was never approved.
+	Refused time.Time `json:"refused,omitzero"`
+	// Pending says that the agent waits for approval; Code is the ID of the code that it joined with, Peer the address that
+	// it came from.
+	Pending bool   `json:"pending,omitempty"`
+	Code    string `json:"code,omitempty"`
+	Peer    string `json:"peer,omitempty"`
+	// Fingerprint of the agent's key, as its own admin sees it too.
+	Fingerprint string `json:"fingerprint,omitempty"`
+	// KeySince is since when the agent has its key.
+	KeySince time.Time    `json:"keySince,omitzero"`
+	Links    []LinkStatus `json:"links"`
 	// Clone is set for a day after a second process with this agent's key was refused.
 	Clone *Clone `json:"clone,omitempty"`
 }
@@ -198,12 +243,12 @@ func (s *site) status(now time.Time) Status {
 	record := s.record.Load()
 	out := Status{Name: record.Name, Created: record.Created, Agents: []AgentStatus{}}
 	for _, c := range record.Codes {
-		if c.UsedBy == "" && now.Before(c.Expires) {
+		if c.left() > 0 && now.Before(c.Expires) {
 			out.OpenCodes++
 		}
 	}
 	for _, a := range record.Agents {
-		st := AgentStatus{ID: a.ID, Gateway: record.Name, Name: a.Name, Joined: a.Joined, Revoked: a.RevokedAt, Links: []LinkStatus{}}
+		st := a.status(record.Name)
 		if c, seen := s.clones[a.ID]; seen && now.Sub(c.Seen) < cloneMemory {
 			st.Clone = &c
 		}
@@ -218,4 +263,16 @@ func (s *site) status(now time.Time) Status {
 	slices.SortFunc(out.Agents, func(x, y AgentStatus) int { return strings.Compare(x.ID, y.ID) })
 	out.Warnings = s.disagreements()
 	return out
+}
+
+func (a *Agent) status(gateway string) AgentStatus {
+	since := a.KeySince
+	if since.IsZero() {
+		since = a.Joined
+	}
+	return AgentStatus{
+		KeySince: since,
+		ID:       a.ID, Gateway: gateway, Name: a.Name, Joined: a.Joined, Revoked: a.RevokedAt, Refused: a.RefusedAt,
+		Pending: a.Pending && !a.Revoked(), Code: a.Code, Peer: a.Peer, Fingerprint: tunnel.Fingerprint(a.Key), Links: []LinkStatus{},
+	}
 }

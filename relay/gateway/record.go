@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base32"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -31,23 +32,58 @@ type Agent struct {
 	ID string `json:"id"`
 	// Key is the agent's public key (Ed25519).
 	Key []byte `json:"key"`
+	// KeySince is when Key took the place of another; zero: the agent joined with it.
+	KeySince time.Time `json:"keySince,omitzero"`
+	// OldKey is the key before Key; it is good until OldUntil, so that the agent can change over.
+	OldKey   []byte    `json:"oldKey,omitempty"`
+	OldUntil time.Time `json:"oldUntil,omitzero"`
 	// Name is what the agent's admin called the machine.
 	Name   string    `json:"name,omitempty"`
 	Joined time.Time `json:"joined"`
-	// RevokedAt is when an admin revoked the agent; it stays on record, so that it can be told.
+	// Pending says that it joined with a code that an admin approves each agent of, and that none has yet.
+	Pending bool `json:"pending,omitempty"`
+	// Code is the ID of the code that it joined with, Peer the address that it came from: for who approves.
+	Code string `json:"code,omitempty"`
+	Peer string `json:"peer,omitempty"`
+	// RevokedAt is when an admin revoked the agent; it stays on record, so that it can be told. RefusedAt is set too if it
+	// was never approved.
 	RevokedAt time.Time `json:"revokedAt,omitzero"`
+	RefusedAt time.Time `json:"refusedAt,omitzero"`
 }
 
 // Revoked reports whether the agent may no longer link.
 func (a *Agent) Revoked() bool { return !a.RevokedAt.IsZero() }
 
-// A Code is a one-time code that has not expired. The code itself is not kept.
+// A Code is a join code that has not expired. The code itself is not kept.
 type Code struct {
 	// Key is the public half of the key derived from the code (tunnel.JoinKey).
 	Key     []byte    `json:"key"`
 	Expires time.Time `json:"expires"`
-	// UsedBy is the ID of the agent that has joined with it.
-	UsedBy string `json:"usedBy,omitempty"`
+	// Uses is how many agents can join with it; 0 is one. Approve has each of them wait for an admin.
+	Uses    int  `json:"uses,omitempty"`
+	Approve bool `json:"approve,omitempty"`
+	// UsedBy are the IDs of the agents that have joined with it.
+	UsedBy users `json:"usedBy,omitempty"`
+}
+
+// ID names the code without giving it away.
+func (c *Code) ID() string { return AgentID(c.Key)[:codeIDSize] }
+
+// codeIDSize is the length of a code's ID: 50 bits, among at most maxCodes of a gateway.
+const codeIDSize = 10
+
+// left is how many agents can still join with the code.
+func (c *Code) left() int { return max(c.Uses, 1) - len(c.UsedBy) }
+
+// users are IDs of agents. Records of earlier versions have one ID in the place of a list.
+type users []string
+
+func (u *users) UnmarshalJSON(text []byte) error {
+	if one := ""; json.Unmarshal(text, &one) == nil && one != "" {
+		*u = users{one}
+		return nil
+	}
+	return json.Unmarshal(text, (*[]string)(u))
 }
 
 // AgentID derives an agent's ID from its public key: 80 bits of its SHA-256, in Crockford's base 32, so that nobody can
@@ -72,7 +108,7 @@ func (r Record) withCode(c Code, now time.Time) (Record, error) {
 	live := slices.DeleteFunc(slices.Clone(r.Codes), func(c Code) bool { return now.After(c.Expires) })
 	open := 0
 	for i := range live {
-		if live[i].UsedBy == "" {
+		if live[i].left() > 0 {
 			open++
 		}
 	}
@@ -80,41 +116,46 @@ func (r Record) withCode(c Code, now time.Time) (Record, error) {
 		return r, fmt.Errorf("%w: %d join codes of gateway %s wait to be used and have not expired yet", ErrFull, open, r.Name)
 	}
 	for used := len(live) - open; used > maxCodes; used-- {
-		oldest := slices.IndexFunc(live, func(c Code) bool { return c.UsedBy != "" }) // codes are in the order of their making
+		oldest := slices.IndexFunc(live, func(c Code) bool { return c.left() <= 0 }) // codes are in the order of their making
 		live = slices.Delete(live, oldest, oldest+1)
 	}
 	r.Codes = append(live, c)
 	return r, nil
 }
 
-// redeem makes the agent with this key a member, if the code allows it. The same agent may redeem its code again, in
-// case the answer was lost on the way.
-func (r Record) redeem(codeKey, key ed25519.PublicKey, name string, now time.Time) (Record, error) {
+// redeem makes the agent a member, if the code allows it; who has its key, name and address. The same agent may redeem
+// its code again, in case the answer was lost on the way.
+func (r Record) redeem(codeKey ed25519.PublicKey, who Agent, now time.Time) (Record, error) {
 	i := slices.IndexFunc(r.Codes, func(c Code) bool { return codeKey.Equal(ed25519.PublicKey(c.Key)) })
-	id := AgentID(key)
+	who.ID = AgentID(who.Key)
 	switch {
 	case i < 0:
 		return r, refuse("code-unknown", "this join code is unknown or was removed; "+anotherCode, r.Name)
 	case now.After(r.Codes[i].Expires):
 		return r, refuse("code-expired", "this join code has expired; "+anotherCode, r.Name)
-	case r.Codes[i].UsedBy == id:
-		if a := r.agent(id); a != nil && !a.Revoked() {
+	case r.replacedKey(who.ID, who.Key):
+		return r, refuse("key-replaced", "this agent's key was replaced by another, and does not come back; join with a new one (--replace)")
+	case slices.Contains(r.Codes[i].UsedBy, who.ID):
+		if a := r.agent(who.ID); a != nil && !a.Revoked() {
 			return r, nil
 		}
 		return r, refuse("code-used", "this join code was used, and the agent was revoked or removed since; "+anotherCode, r.Name)
-	case r.Codes[i].UsedBy != "":
+	case r.Codes[i].left() <= 0 && r.Codes[i].Uses > 1:
+		return r, refuse("code-used", "this join code has been used by as many agents as it is good for; "+anotherCode, r.Name)
+	case r.Codes[i].left() <= 0:
 		return r, refuse("code-used", "this join code was used by another agent; "+anotherCode, r.Name)
 	}
 	r.Codes = slices.Clone(r.Codes)
-	r.Codes[i].UsedBy = id
+	r.Codes[i].UsedBy = append(slices.Clone(r.Codes[i].UsedBy), who.ID)
 	// An agent that was revoked and holds a new code was let in again by an admin.
-	r.Agents = slices.DeleteFunc(slices.Clone(r.Agents), func(a Agent) bool { return a.ID == id })
+	r.Agents = slices.DeleteFunc(slices.Clone(r.Agents), func(a Agent) bool { return a.ID == who.ID })
 	if len(r.Agents) >= maxAgents { // a revoked agent keeps nobody out
 		if r.Agents = withoutOldestRevoked(r.Agents); len(r.Agents) >= maxAgents {
 			return r, refuse("gateway-full", "gateway %s has as many agents as a gateway can have", r.Name)
 		}
 	}
-	r.Agents = append(r.Agents, Agent{ID: id, Key: key, Name: label(name), Joined: now})
+	who.Name, who.Joined, who.Pending, who.Code = label(who.Name), now, r.Codes[i].Approve, r.Codes[i].ID()
+	r.Agents = append(r.Agents, who)
 	return r, nil
 }
 

@@ -3,6 +3,7 @@ package gateway
 import (
 	"crypto/ed25519"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"testing"
 	"time"
@@ -20,7 +21,7 @@ func TestRevokedAgentsKeepNobodyOut(t *testing.T) {
 	r := Record{Name: "plant1"}
 	join := func(i int) (err error) {
 		r.Codes = []Code{{Key: key(i), Expires: now.Add(time.Hour)}}
-		r, err = r.redeem(key(i), key(i), "", now)
+		r, err = r.redeem(key(i), Agent{Key: key(i)}, now)
 		return err
 	}
 	for i := range maxAgents {
@@ -54,7 +55,7 @@ func TestUsedCodesAreNotOpen(t *testing.T) {
 		if r, err = r.withCode(Code{Key: key(i), Expires: now.Add(time.Hour)}, now); err != nil {
 			t.Fatalf("code %d, all before it used: %v", i, err)
 		}
-		if r, err = r.redeem(key(i), key(i), "", now); err != nil {
+		if r, err = r.redeem(key(i), Agent{Key: key(i)}, now); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -62,10 +63,10 @@ func TestUsedCodesAreNotOpen(t *testing.T) {
 		t.Errorf("%d codes are kept", len(r.Codes))
 	}
 	last := key(3*maxCodes - 1)
-	if _, err := r.redeem(last, last, "", now); err != nil {
+	if _, err := r.redeem(last, Agent{Key: last}, now); err != nil {
 		t.Errorf("the last join repeated: %v", err)
 	}
-	if refusal, _ := errors.AsType[*tunnel.Refusal](second(r.redeem(last, key(9999), "", now))); refusal == nil || refusal.Code != "code-used" {
+	if refusal, _ := errors.AsType[*tunnel.Refusal](second(r.redeem(last, Agent{Key: key(9999)}, now))); refusal == nil || refusal.Code != "code-used" {
 		t.Errorf("the last code from another agent: %v", refusal)
 	}
 	for i := range maxCodes {
@@ -84,3 +85,16 @@ func TestUsedCodesAreNotOpen(t *testing.T) {
 }
 
 func second[T any](_ T, err error) error { return err }
+
+// TestCodesOfEarlierRecordsStayUsed: they had one ID where there is a list now.
+func TestCodesOfEarlierRecordsStayUsed(t *testing.T) {
+	t.Parallel()
+	for text, left := range map[string]int{
+		`{"key":"AA==","usedBy":"a1"}`: 0, `{"key":"AA==","usedBy":["a1"]}`: 0, `{"key":"AA=="}`: 1, `{"uses":3,"usedBy":["a1"]}`: 2,
+	} {
+		var c Code
+		if err := json.Unmarshal([]byte(text), &c); err != nil || c.left() != left {
+			t.Errorf("%s: %v, %d uses left, want %d", text, err, c.left(), left)
+		}
+	}
+}

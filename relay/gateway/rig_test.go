@@ -55,15 +55,21 @@ func newRig(t *testing.T) *rig { return openRig(t, t.TempDir()) }
 
 func openRig(t *testing.T, dir string) *rig {
 	t.Helper()
+	return openRigWith(t, dir, func(*gateway.Config) {})
+}
+
+// openRigWith is openRig with settings of the test's own.
+func openRigWith(t *testing.T, dir string, set func(*gateway.Config)) *rig {
+	t.Helper()
 	g := &rig{t: t, dir: dir}
 	log := slog.New(slog.NewTextHandler(g, nil))
 	st, err := store.Open(t.Context(), store.Config{Dir: dir + "/store", Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := gateway.New(t.Context(), st, gateway.Config{
-		URL: "http://relay.example", Dir: dir, Log: log, CloneProbe: 500 * time.Millisecond,
-	})
+	config := gateway.Config{URL: "http://relay.example", Dir: dir, Log: log, CloneProbe: 500 * time.Millisecond}
+	set(&config)
+	r, err := gateway.New(t.Context(), st, config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,9 +144,9 @@ func (g *rig) join(gw, code string, a *agent) error {
 // joined makes a gateway, if there is none, and an agent of it.
 func (g *rig) joined(gw string) agent {
 	g.t.Helper()
-	join, err := g.r.AddGateway(g.t.Context(), gw, 0)
+	join, err := g.r.AddGateway(g.t.Context(), gw, gateway.CodeUse{})
 	if errors.Is(err, gateway.ErrExists) {
-		join, err = g.r.NewJoin(g.t.Context(), gw, 0)
+		join, err = g.r.NewJoin(g.t.Context(), gw, gateway.CodeUse{})
 	}
 	if err != nil {
 		g.t.Fatal(err)

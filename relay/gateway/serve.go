@@ -102,14 +102,20 @@ func (r *Registry) greet(w http.ResponseWriter, q *http.Request, peer string) *L
 		r.c.Log.Warn("link refused", "peer", peer, "error", err)
 		return nil
 	}
+	if claim.Kind == tunnel.KindRotate {
+		_ = ws.Close() // the verdict was the last word
+		return nil
+	}
 	if claim.Kind == tunnel.KindJoin {
-		r.c.Log.Info("agent joined", "gateway", claim.Gateway, "agent", welcome.Agent, "name", label(claim.Name), "peer", peer)
+		r.c.Log.Info("agent joined", "gateway", claim.Gateway, "agent", welcome.Agent, "name", label(claim.Name), "peer", peer,
+			"fingerprint", tunnel.Fingerprint(claim.Key), "pending", welcome.Pending)
 		bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "joined")
 		_ = ws.WriteControl(websocket.CloseMessage, bye, time.Now().Add(time.Second))
 		_ = ws.Close()
 		return nil
 	}
-	l := &Link{Gateway: claim.Gateway, Agent: claim.Agent, Since: time.Now(), claim: claim, peer: peer, silent: silent}
+	l := &Link{Gateway: claim.Gateway, Agent: claim.Agent, Since: time.Now(), claim: claim, peer: peer, silent: silent, bond: welcome.Bond}
+	l.proved.Store(&proof{key: claim.Key})
 	o := r.c.Link
 	o.Log = r.c.Log.With("gateway", l.Gateway, "agent", l.Agent, "slot", claim.Slot)
 	o.Serve, o.GoAway = nil, nil
@@ -121,8 +127,12 @@ func (r *Registry) greet(w http.ResponseWriter, q *http.Request, peer string) *L
 // verify decides about a claim whose keys are proved. silent are the links that the new one may replace although they are
 // another process's: they were asked for a sign of life and gave none.
 func (r *Registry) verify(ctx context.Context, c tunnel.Claim, peer string) (w tunnel.Welcome, silent []*Link, err error) {
-	if c.Kind == tunnel.KindJoin {
-		w, err = r.join(ctx, c)
+	switch c.Kind {
+	case tunnel.KindJoin:
+		w, err = r.join(ctx, c, peer)
+		return w, nil, err
+	case tunnel.KindRotate:
+		w, err = r.rotate(ctx, c, peer)
 		return w, nil, err
 	}
 	if err := r.member(c); err != nil {
@@ -131,13 +141,21 @@ func (r *Registry) verify(ctx context.Context, c tunnel.Claim, peer string) (w t
 	rivals := r.rivals(c)
 	if len(rivals) > 0 && r.occupied(ctx, rivals) {
 		r.cloneSeen(c, peer)
+		tellClone(rivals, peer)
 		return w, nil, &tunnel.Refusal{
-			Code:       "clone",
+			Code:       tunnel.RefusedClone,
 			Reason:     "another process with this agent's key is connected: was the machine or its key copied? Let each machine join by itself",
 			RetryAfter: time.Minute,
 		}
 	}
 	return tunnel.Welcome{Agent: c.Agent}, rivals, nil
+}
+
+// tellClone lets the agent that is linked tell its own admin.
+func tellClone(linked []*Link, peer string) {
+	for _, l := range linked {
+		_ = l.SendControl(ControlClone, Clone{Seen: time.Now().UTC(), Peer: peer}) // a link that ends needs no warning
+	}
 }
 
 // cloneSeen puts a second process with an agent's key where admins see it: the log and the agent's status.
@@ -158,10 +176,18 @@ func (r *Registry) member(c tunnel.Claim) error {
 	}
 	a := record.agent(c.Agent)
 	switch {
-	case a == nil || c.Agent != AgentID(c.Key):
-		return refuse("unknown-agent", "the agent is not a member of this gateway; join it again")
+	case a == nil:
+		return unknownAgent()
+	case !a.holds(c.Key, time.Now()) && a.held(c.Key):
+		return keyReplaced()
+	case !a.holds(c.Key, time.Now()):
+		return unknownAgent()
+	case !a.RefusedAt.IsZero():
+		return refuse("refused", "an admin of the relay has refused this agent")
 	case a.Revoked():
 		return refuse("revoked", "an admin has revoked this agent")
+	case a.Pending:
+		return waiting()
 	case c.Slot < 0 || c.Slot >= maxSlots || c.Instance == "" || len(c.Instance) > 64:
 		return refuse("bad-claim", "the link's slot or instance is out of bounds")
 	}
@@ -169,12 +195,17 @@ func (r *Registry) member(c tunnel.Claim) error {
 }
 
 // join redeems a one-time code.
-func (r *Registry) join(ctx context.Context, c tunnel.Claim) (tunnel.Welcome, error) {
+func (r *Registry) join(ctx context.Context, c tunnel.Claim, peer string) (tunnel.Welcome, error) {
 	if !r.Exists(c.Gateway) {
 		return tunnel.Welcome{}, refuse("unknown-gateway", "the relay knows no gateway of this name")
 	}
+	welcome := tunnel.Welcome{Agent: AgentID(c.Key)}
 	err := r.records.Update(ctx, c.Gateway, func(record Record) (Record, error) {
-		return record.redeem(c.CodeKey, c.Key, c.Name, time.Now().UTC())
+		record, err := record.redeem(c.CodeKey, Agent{Key: c.Key, Name: c.Name, Peer: peer}, time.Now().UTC())
+		if err == nil {
+			welcome.Pending = record.agent(welcome.Agent).Pending
+		}
+		return record, err
 	})
 	if errors.Is(err, store.ErrNotFound) {
 		err = refuse("unknown-gateway", "the relay knows no gateway of this name")
@@ -182,7 +213,7 @@ func (r *Registry) join(ctx context.Context, c tunnel.Claim) (tunnel.Welcome, er
 	if err != nil {
 		return tunnel.Welcome{}, fmt.Errorf("join gateway %s: %w", label(c.Gateway), err)
 	}
-	return tunnel.Welcome{Agent: AgentID(c.Key)}, nil
+	return welcome, nil
 }
 
 // serve runs a link to its end.
@@ -191,6 +222,7 @@ func (r *Registry) serve(ctx context.Context, l *Link) {
 	replaced, err := r.attach(l)
 	if errors.Is(err, errClone) {
 		r.cloneSeen(l.claim, l.peer)
+		tellClone(r.rivals(l.claim), l.peer)
 	}
 	if err != nil {
 		log.Warn("link refused", "error", err)
@@ -200,7 +232,12 @@ func (r *Registry) serve(ctx context.Context, l *Link) {
 	}
 	defer r.detach(l)
 	for _, old := range replaced {
-		r.serving.Go(func() { r.retire(ctx, old) })
+		r.serving.Go(func() { r.retire(ctx, old, "a newer link has replaced this one") })
+	}
+	if record, ok := r.records.Get(l.Gateway); ok {
+		if a := record.agent(l.Agent); a != nil {
+			l.tellKeyReplaced(a)
+		}
 	}
 	log.Info("link up", "generation", l.claim.Generation, "version", label(l.claim.Version))
 	err = l.Run(ctx)
@@ -211,8 +248,8 @@ func (r *Registry) serve(ctx context.Context, l *Link) {
 	log.Info("link down", "after", time.Since(l.Since).Round(time.Second).String(), "cause", cause)
 }
 
-// retire lets the streams of a replaced link end. The new link takes all new ones.
-func (r *Registry) retire(ctx context.Context, old *Link) {
+// retire lets the streams of a link end that takes no new ones.
+func (r *Registry) retire(ctx context.Context, old *Link, reason string) {
 	ctx, cancel := context.WithTimeoutCause(ctx, replacedDrain, errors.New("the time for it is over"))
 	defer cancel()
 	defer func() {
@@ -220,14 +257,19 @@ func (r *Registry) retire(ctx context.Context, old *Link) {
 		defer r.mu.Unlock()
 		delete(r.retiring, old)
 	}()
-	if err := old.Drain(ctx, "a newer link has replaced this one"); err != nil {
-		r.c.Log.Warn("streams of a replaced link were cut off", "gateway", old.Gateway, "agent", old.Agent, "error", err)
+	if err := old.Drain(ctx, reason); err != nil {
+		r.c.Log.Warn("streams of a link that was ended were cut off", "gateway", old.Gateway, "agent", old.Agent, "error", err)
 	}
 }
 
 // control takes a control message of the agent's. It runs in the link's reader.
 func (r *Registry) control(l *Link, kind string, body []byte) {
-	if kind != ControlOffer {
+	switch kind {
+	case ControlOffer:
+	case tunnel.ControlProof:
+		r.prove(l, body)
+		return
+	default:
 		return // of a newer version
 	}
 	o, err := parseOffer(body)

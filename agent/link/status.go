@@ -1,0 +1,47 @@
+package link
+
+import (
+	"slices"
+	"time"
+)
+
+// The states of a link, for people and scripts.
+const (
+	StateDialing = "dialing"
+	StateUp      = "up"
+	StateDown    = "down"                 // it is tried again
+	StateWaiting = "waiting for approval" // by an admin of the relay
+	StateRefused = "refused"              // an admin has to act
+	StateClone   = "clone"                // another process with this agent's key is linked
+)
+
+// A Status is what there is to say of one of the links that are kept up.
+type Status struct {
+	Slot  int       `json:"slot"`
+	State string    `json:"state"`
+	Since time.Time `json:"since"`
+	// Reason says why there is no link, NextTry when the next attempt is made.
+	Reason  string    `json:"reason,omitempty"`
+	NextTry time.Time `json:"nextTry,omitzero"`
+}
+
+// Status of all links, by slot.
+func (ls *Links) Status() []Status {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	return slices.Clone(ls.status)
+}
+
+// note keeps what became of a slot, and tells.
+func (ls *Links) note(s Status) {
+	ls.mu.Lock()
+	s.Since = time.Now().UTC()
+	if old := ls.status[s.Slot]; old.State == s.State {
+		s.Since = old.Since
+	}
+	ls.status[s.Slot] = s
+	ls.mu.Unlock()
+	if ls.c.Changed != nil {
+		ls.c.Changed()
+	}
+}
