@@ -100,7 +100,7 @@ type Log struct {
 }
 
 // AccessLog is one JSON line for each call: who called what, the outcome, and where the time went. It never holds a
-// query, a header field or a body.
+// query or a body, and of the header fields only IDs.
 type AccessLog struct {
 	// To is where lines are written: stdout, stderr, off, or a file. A file that was moved away (logrotate) is made anew
 	// within a second. Default: stdout.

@@ -3,7 +3,6 @@ package connector
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -51,6 +50,7 @@ func (p *Proxy) begin(w http.ResponseWriter, r *http.Request, place Place) *call
 	}
 	e.CallerID = clip(r.Header.Get(requestIDHeader), 128)
 	e.FlowRun = clip(r.Header.Get("X-Ms-Workflow-Run-Id"), 128)
+	e.Flow = tunnel.FlowIDs(r.Header)
 	c.platform = e.FlowRun != "" || strings.Contains(r.Header.Get("User-Agent"), "azure-logic-apps")
 	c.expects = r.ContentLength != 0 && r.Header.Get("Expect") != ""
 	return c
@@ -74,8 +74,8 @@ func (c *call) run() error {
 	if err := c.authenticate(pub); err != nil {
 		return err
 	}
-	if path, _, _ := strings.Cut(c.place.Target, "?"); path == "/_" || strings.HasPrefix(path, "/_/") {
-		return c.reserved(pub, path)
+	if path, query, _ := strings.Cut(c.place.Target, "?"); path == "/_" || strings.HasPrefix(path, "/_/") {
+		return c.reserved(pub, path, query)
 	}
 	if err := c.checkLimits(pub); err != nil {
 		return err
@@ -108,34 +108,6 @@ func (c *call) bodyLimit() int64 {
 
 func (c *call) tooLarge() *Problem {
 	return NewProblem("body-too-large", fmt.Sprintf("The connector takes bodies of at most %d bytes.", c.bodyLimit()))
-}
-
-// reserved answers what lies below a connector's base path and is the relay's own.
-func (c *call) reserved(pub *Published, path string) error {
-	if path != "/_/ping" {
-		return notFound()
-	}
-	if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead {
-		return NewProblem("method-refused", "A ping is a GET.")
-	}
-	link, err := c.p.o.Links.Pick(pub.Gateway, pub.API)
-	if err != nil {
-		return err
-	}
-	body, err := json.Marshal(map[string]any{
-		"gateway": pub.Gateway, "connector": pub.Name, "linked": true, "roundTripMs": link.RTT().Milliseconds(),
-	})
-	if err != nil {
-		return err
-	}
-	h := c.w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
-	c.head(http.StatusOK)
-	if c.r.Method == http.MethodHead {
-		return nil
-	}
-	return c.send(body)
 }
 
 // head hands a final head to net/http.
