@@ -157,7 +157,7 @@ func (l *Ledger) Begin(ctx context.Context, connector, token string, rec Record,
 		return nil, ErrNotFound
 	}
 	rec.State, rec.Started = Running, time.Now().UTC()
-	r := &Run{l: l, connector: connector, name: name, token: token, rec: rec, done: make(chan struct{})}
+	r := &Run{l: l, connector: connector, name: name, token: token, rec: rec, done: make(chan struct{}), deferral: make(chan struct{})}
 	evicted, err := l.admit(r, again)
 	if err != nil {
 		return nil, err
@@ -244,6 +244,23 @@ func (l *Ledger) drop(r *Run) {
 func (l *Ledger) remove(ctx context.Context, name string) {
 	if err := l.c.Objects.Delete(ctx, name); err != nil {
 		l.c.Log.Warn("a record of a call could not be removed; it goes by itself when its time has come", "error", err)
+	}
+}
+
+// Stop ends all calls that run, because the relay stops.
+func (l *Ledger) Stop(cause error) {
+	l.mu.Lock()
+	var runs []*Run
+	for _, items := range l.items {
+		for _, it := range items {
+			if it.run != nil {
+				runs = append(runs, it.run)
+			}
+		}
+	}
+	l.mu.Unlock()
+	for _, r := range runs {
+		r.stop(cause)
 	}
 }
 

@@ -77,7 +77,7 @@ func begin(t *testing.T, l *operation.Ledger, connector, token string) *operatio
 
 func answer(t *testing.T, run *operation.Run, body string) {
 	t.Helper()
-	run.Answer(t.Context(), 201, http.Header{"X-A": {"1", "2"}})
+	run.Answer(t.Context(), 201, http.Header{"X-A": {"1", "2"}}, false)
 	for len(body) > 0 {
 		n := min(len(body), 1000)
 		if _, err := io.WriteString(run, body[:n]); err != nil {
@@ -199,7 +199,7 @@ func TestTooLargeIsSaid(t *testing.T) {
 	l := s.ledger(operation.Config{Answer: 1000})
 	token := l.NewToken()
 	run := begin(t, l, "c1", token)
-	run.Answer(t.Context(), 200, nil)
+	run.Answer(t.Context(), 200, nil, false)
 	_, err := run.Write(make([]byte, 1001))
 	if kept := run.Keep(t.Context()); !errors.Is(err, operation.ErrTooLarge) || !errors.Is(kept, operation.ErrTooLarge) {
 		t.Errorf("written: %v, kept: %v", err, kept)
@@ -215,7 +215,7 @@ func TestReplaceAndRelease(t *testing.T) {
 	l := s.ledger(operation.Config{})
 	token := l.RepeatToken("a")
 	run := begin(t, l, "c1", token)
-	run.Answer(t.Context(), 200, nil)
+	run.Answer(t.Context(), 200, nil, false)
 	_, _ = io.WriteString(run, "half of it")
 	if err := run.Replace(t.Context(), 502, http.Header{"A": {"b"}}, []byte("broken"), true); err != nil {
 		t.Fatal(err)

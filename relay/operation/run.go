@@ -24,6 +24,7 @@ type Run struct {
 	rec      Record
 	cancel   func(error)
 	deferred bool
+	deferral chan struct{} // closed by Defer
 
 	// These belong to the writing goroutine.
 	seal    *sealer
@@ -84,9 +85,15 @@ func (r *Run) Defer() error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.deferred = true
+	if !r.deferred {
+		r.deferred = true
+		close(r.deferral)
+	}
 	return nil
 }
+
+// Deferrals is closed when the caller has been answered 202.
+func (r *Run) Deferrals() <-chan struct{} { return r.deferral }
 
 // Deferred says whether the call was answered 202.
 func (r *Run) Deferred() bool {
@@ -95,10 +102,10 @@ func (r *Run) Deferred() bool {
 	return r.deferred
 }
 
-// Answer begins the answer. What fails from here on is told by Keep.
-func (r *Run) Answer(ctx context.Context, status int, header http.Header) {
+// Answer begins the answer; again says that nothing was done. What fails from here on is told by Keep.
+func (r *Run) Answer(ctx context.Context, status int, header http.Header, again bool) {
 	rec := r.Record()
-	rec.State, rec.Status, rec.Header = Answered, status, header
+	rec.State, rec.Status, rec.Header, rec.Again = Answered, status, header, again
 	var in *io.PipeReader
 	in, r.pipe = io.Pipe()
 	r.written = make(chan error, 1)
