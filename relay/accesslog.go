@@ -186,6 +186,7 @@ func appendEvent(b []byte, e *connector.Event) []byte {
 		{"agent", e.Agent},
 		{"callerId", e.CallerID},
 		{"flowRun", e.FlowRun},
+		{"operation", e.Operation},
 	} {
 		if f.value != "" {
 			b = appendText(b, f.name, f.value)

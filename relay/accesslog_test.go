@@ -40,7 +40,7 @@ func TestEventIsOneLineOfJSONWhateverStrangersSend(t *testing.T) {
 		"proto": "HTTP/1.1", "method": clean, "path": clean, "status": 200.0, "in": 1.0, "out": 2.0, "code": "timeout",
 		"origin": "relay", "executed": "no", "agent": "a1", "callerId": clean, "flowRun": clean, "broken": true,
 		"flow": map[string]any{"correlation-id": "c", "workflow-run-id": "r"},
-		"ms": map[string]any{"total": 1.5, "relay": 0.0, "link": 1000.0, "agent": 0.0, "auth": 0.0, "upstream": 0.0, "answer": 0.0},
+		"ms":   map[string]any{"total": 1.5, "relay": 0.0, "link": 1000.0, "agent": 0.0, "auth": 0.0, "upstream": 0.0, "answer": 0.0},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

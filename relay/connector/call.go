@@ -31,8 +31,10 @@ type call struct {
 	started  bool // the head of a final answer has been handed to net/http
 	writeBy  time.Time
 	upload   *upload
-	upgrade  bool // the caller asked for a WebSocket
-	expects  bool // the caller waits for 100 Continue
+	upgrade  bool          // the caller asked for a WebSocket
+	expects  bool          // the caller waits for 100 Continue
+	hooked   bool          // it ends a webhook subscription, at a signed path
+	limit    time.Duration // of a call that can be deferred; 0: hold decides
 }
 
 // begin reads what must be known before the caller's fields are cleaned.
@@ -71,16 +73,22 @@ func (c *call) run() error {
 	if answered || err != nil {
 		return err
 	}
-	if err := c.authenticate(pub); err != nil {
+	unhooks, err := c.unhook(pub)
+	if err != nil {
 		return err
 	}
-	if path, query, _ := strings.Cut(c.place.Target, "?"); path == "/_" || strings.HasPrefix(path, "/_/") {
+	if !unhooks {
+		if err := c.authenticate(pub); err != nil {
+			return err
+		}
+	}
+	if path, query, _ := strings.Cut(c.place.Target, "?"); !unhooks && (path == "/_" || strings.HasPrefix(path, "/_/")) {
 		return c.reserved(pub, path, query)
 	}
 	if err := c.checkLimits(pub); err != nil {
 		return err
 	}
-	return c.exchange(pub)
+	return c.carry(pub)
 }
 
 // checkLimits refuses what is too large or too much before anything travels.
@@ -302,6 +310,9 @@ func idempotent(method string) bool {
 
 // hold is how long this caller is held until the head of the answer.
 func (c *call) hold() time.Duration {
+	if c.limit > 0 {
+		return c.limit
+	}
 	d := c.place.Published.Timeout
 	if d <= 0 {
 		d = c.p.o.AnswerTimeout

@@ -40,6 +40,12 @@ var codes = [...]Code{
 	{"header-too-large", 431, "The request's header is too large", "relay", "The header fields together exceed the relay's limit. The detail names it."},
 	{"outcome-unknown", 409, "It is unknown whether the request was run", "relay", "Given to Power Platform in place of a 5xx, which it would repeat by itself: the request may have been run, and running it twice could do harm. Check, then repeat by hand."},
 
+	// Said by the relay, about calls that outlive their callers.
+	{"no-operation", 404, "Nothing is kept here", "relay", "The answer of a deferred call has expired or was deleted, or the address is not this connector's."},
+	{"still-running", 409, "The first request with this key is still under way", "relay", "A repeat that was not run. Ask again later, with the same key."},
+	{"answer-not-kept", 409, "The request was answered, but the answer is not kept", "relay", "The API has run the request; its answer is larger than what the relay keeps (`operations.answer`), or could not be stored."},
+	{"key-reused", 422, "The key was used for another request", "relay", "A repeat has the body of the first request. Use a new `Idempotency-Key` for a new request."},
+
 	// Said by the relay, about the way to the agent. The request was not run.
 	{"no-agent", 503, "No agent is linked", "relay", "No agent of the gateway is linked to the relay. The agent's log says why."},
 	{"not-offered", 503, "The API is not offered now", "relay", "Agents are linked, but none offers the API. Compare the names in `agent.yaml` and in the connector."},

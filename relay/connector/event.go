@@ -28,6 +28,7 @@ type Event struct {
 	CallerID  string // the caller's own X-Request-Id
 	FlowRun   string // the Power Automate run
 	Flow      []tunnel.FlowID
+	Operation string // request ID of the call that was deferred, or whose answer was given
 	Took      Took
 }
 

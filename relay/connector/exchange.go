@@ -134,6 +134,8 @@ func (c *call) request(pub *Published) (*tunnel.Request, error) {
 	}
 	if c.event.Key != "" {
 		req.Caller = "key:" + c.event.Key
+	} else if c.hooked {
+		req.Caller = "hook"
 	}
 	if r.ProtoMajor == 1 && r.ProtoMinor == 1 && asksWebSocket(r.Header) {
 		if r.Method != http.MethodGet || r.ContentLength != 0 {

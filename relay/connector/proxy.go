@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"sallyport/relay/gateway"
+	"sallyport/relay/operation"
 )
 
 // Links picks the link that a request travels on; gateway.Registry does.
@@ -44,6 +45,9 @@ type Options struct {
 	Record func(*Event)
 	// Trusted are the proxies in front of the relay.
 	Trusted Trusted
+
+	// Operations keeps what outlives its caller. Nil: no call is deferred, no repeat known, no webhook's address signed.
+	Operations *operation.Ledger
 
 	// HeaderLimit bounds a request's header fields, in bytes. Default 128 kB.
 	HeaderLimit int

@@ -16,6 +16,10 @@ func (c *call) reserved(pub *Published, path, query string) error {
 	switch {
 	case path == "/_/ping":
 		return c.ping(pub, query)
+	case strings.HasPrefix(path, operationsPath):
+		return c.operation(pub, path[len(operationsPath):])
+	case strings.HasPrefix(path, hooksPath):
+		return noOperation()
 	}
 	return notFound()
 }
