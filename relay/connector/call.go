@@ -265,9 +265,8 @@ func (c *call) bodyLimitOrDefault() int64 {
 // forPlatform rewords what Power Platform would misread. It repeats 408, 429 and 5xx by itself, POST too, so a request
 // that may have been run and must not run twice is answered with a status that it does not repeat.
 func (c *call) forPlatform(p *Problem) *Problem {
-	if c.platform && (p.Code == "timeout" || p.Code == "upstream-timeout") {
-		p.Detail = "The API did not answer in time. Power Platform waits for 120 s at most. " +
-			"For longer work let the API answer 202 with a Location header, which the platform polls."
+	if p.Code == "timeout" || p.Code == "upstream-timeout" {
+		c.explainTimeout(p)
 	}
 	if p.Executed != tunnel.ExecutedUnknown || idempotent(c.r.Method) || !c.hides(p.Status) {
 		return p
@@ -276,6 +275,18 @@ func (c *call) forPlatform(p *Problem) *Problem {
 	q.Code, q.Status, q.Title, q.RetryAfter = "outcome-unknown", http.StatusConflict, "", 0
 	q.Detail = "The request may have been run, so do not repeat it unseen. What happened: " + p.Detail
 	return &q
+}
+
+// explainTimeout says what would help.
+func (c *call) explainTimeout(p *Problem) {
+	switch {
+	case c.limit > 0 && p.Origin != tunnel.OriginRelay:
+		p.Detail += " The agent has a bound of its own, limits.timeout of the API, which holds for deferred calls too."
+	case c.platform && c.limit == 0:
+		p.Detail = "The API did not answer in time. Power Platform waits for 120 s at most. For longer work have the connector " +
+			"published with --async-after 90s: the relay then answers 202 with a Location header, which the platform polls. " +
+			"Or let the API do so itself."
+	}
 }
 
 // hides says whether this caller is not to see the status of a call with an unknown outcome.

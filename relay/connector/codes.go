@@ -60,7 +60,7 @@ var codes = [...]Code{
 	{"link-lost", 502, "The link to the agent broke", "relay", "The link broke between request and answer. The request may have been run."},
 	{"relay-stopping", 503, "The relay was stopped", "relay", "The relay was stopped between request and answer. The request may have been run."},
 	{"stalled", 504, "The API stopped taking the request", "agent", "The API read no more of the request's body."},
-	{"timeout", 504, "The API did not answer in time", "relay or agent", "For work that takes minutes, let the API answer 202 with a `Location` to poll."},
+	{"timeout", 504, "The API did not answer in time", "relay or agent", "For work that takes minutes, have the connector published with `--async-after`, or let the API answer 202 with a `Location` to poll."},
 
 	// Said by the agent.
 	{"policy-refused", 403, "The agent's allow-list refuses the request", "agent", "No rule of the API in `agent.yaml` admits this method and path. `sallyport-agent policy test` explains it."},
@@ -75,5 +75,5 @@ var codes = [...]Code{
 	{"upstream-unreachable", 502, "The API cannot be reached", "upstream", "The agent got no connection to the API. The request was not run."},
 	{"upstream-tls", 502, "The API's certificate is not accepted", "upstream", "The TLS handshake between agent and API failed. The request was not run."},
 	{"upstream-broken", 502, "The API broke off", "upstream", "The API closed the connection before its answer was there, or its answer cannot be read."},
-	{"upstream-timeout", 504, "The API did not answer in time", "upstream", "The API took longer than the agent waits. For work that takes minutes, let it answer 202 with a `Location` to poll."},
+	{"upstream-timeout", 504, "The API did not answer in time", "upstream", "The API took longer than the agent waits. For work that takes minutes, raise `limits.timeout` of the API in `agent.yaml` and have the connector published with `--async-after`, or let the API answer 202 with a `Location` to poll."},
 }
