@@ -10,7 +10,7 @@
 // cors.go, header.go, forward.go, query.go (what is checked and removed), exchange.go, upload.go, answer.go, upgrade.go
 // (over the link), problem.go and codes.go (what a caller reads when it fails). Calls that outlive their callers are beside
 // that: outlive.go (settings), supervise.go and handover.go (a call of its own goroutine), operations.go (its answer),
-// repeat.go, hook.go; reserved.go is what lies at "/_/".
+// once.go, hook.go; reserved.go is what lies at "/_/".
 //
 //	p := connector.NewProxy(connector.Options{Links: registry, PublicURL: u, Log: log})
 //	p.Serve(w, r, connector.Place{Published: pub, Target: "/orders/7?full=1"})

@@ -209,6 +209,7 @@ func (s *supervised) wait() error {
 			gone = nil
 			if _, run := s.h.now(); run != nil && body == nil {
 				if s.h.detach(run) {
+					s.countOn()
 					return errCallerGone // the call goes on for its record
 				}
 			} else {
@@ -223,6 +224,17 @@ func (s *supervised) wait() error {
 			}
 		}
 	}
+}
+
+// countOn has the call count as under way after its caller has gone: nobody gets room by hanging up.
+func (s *supervised) countOn() {
+	counter, p := s.outer.counter, s.outer.p
+	counter.Add(1)
+	p.active.Add(1)
+	context.AfterFunc(s.inner.r.Context(), func() { // run ends it
+		counter.Add(-1)
+		p.active.Add(-1)
+	})
 }
 
 // letGo detaches the call from its caller. It gives nil if an answer has begun or a bound is reached; then the caller is

@@ -192,7 +192,9 @@ func TestCallerComesBack(t *testing.T) {
 		if resp, err := caller.Do(q); err == nil {
 			t.Fatalf("answered %d", resp.StatusCode)
 		}
-		eventually(t, "the relay has noticed", func() bool { return r.proxy.Active() == 0 })
+		if e := r.event(); e.Code != "caller-gone" || r.proxy.Active() != 1 {
+			t.Errorf("on record as %q, and %d calls under way", e.Code, r.proxy.Active())
+		}
 		close(g.open)
 		resp := r.do(t, caller, "POST", "/plant1/orders/x", strings.NewReader("x"), "Idempotency-Key", "k")
 		if body := text(t, resp.Body); resp.StatusCode != 201 || body != "made of x" || resp.Header.Get("Idempotency-Replayed") != "true" || g.calls.Load() != 1 {
