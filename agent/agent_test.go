@@ -256,7 +256,7 @@ func TestCalls(t *testing.T) {
 	l := r.link()
 	resp, body := r.ask(l, tunnel.Request{
 		Method: "GET", Target: "/orders/5?token=query-secret", Caller: "key:flow",
-		Header: http.Header{"X-Http-Method-Override": {"DELETE"}},
+		Header: http.Header{"X-Http-Method-Override": {"DELETE"}, "X-Ms-Workflow-Run-Id": {"0858"}},
 	})
 	if resp.Status != 200 || !strings.Contains(body, "from the API") {
 		t.Errorf("allowed call: %d %q", resp.Status, body)
@@ -290,11 +290,11 @@ func (r *rig) checkRecord() {
 	r.t.Helper()
 	var got []string
 	for _, e := range r.events() {
-		got = append(got, strings.TrimSpace(fmt.Sprintln(e.Kind, e.Method, e.Path, e.Caller, e.Verdict, e.Rule, e.Status, e.Problem)))
+		got = append(got, strings.TrimSpace(fmt.Sprintln(e.Kind, e.Method, e.Path, e.Caller, e.Verdict, e.Rule, e.Status, e.Problem, e.Flow["workflow-run-id"])))
 	}
 	want := []string{
 		"start      0",
-		"call GET /orders/5 key:flow allowed GET /orders/** 200",
+		"call GET /orders/5 key:flow allowed GET /orders/** 200  0858",
 		"call DELETE /orders/5  refused  403 policy-refused",
 		"call PUT /orders/%2e%2e/admin  refused  400 ambiguous-target",
 		"call PATCH /x  refused  404 unknown-api",

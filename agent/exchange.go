@@ -20,7 +20,7 @@ func (a *Agent) serve(st upstream.Stream) {
 	path, _, _ := strings.Cut(in.Target, "?")
 	e := audit.Event{
 		Time: began, Kind: audit.Call, Request: in.ID, API: in.API, Method: in.Method, Path: path, Caller: in.Caller,
-		Verdict: audit.Refused,
+		Verdict: audit.Refused, Flow: flowOf(in.Header),
 	}
 	defer func() {
 		if p := recover(); p != nil {
@@ -51,6 +51,19 @@ func (a *Agent) exchange(st upstream.Stream, in *tunnel.Request, e *audit.Event)
 	policy.StripOverrides(in.Header, api.overrides)
 	r := api.transport.Serve(st)
 	e.Status, e.In, e.Out, e.Auth, e.Problem = r.Status, r.BytesIn, r.BytesOut, r.Protocol, r.Problem
+}
+
+// flowOf are the IDs by which a caller on the Power Platform finds its own run again; nil for other callers.
+func flowOf(h http.Header) map[string]string {
+	ids := tunnel.FlowIDs(h)
+	if len(ids) == 0 {
+		return nil
+	}
+	flow := make(map[string]string, len(ids))
+	for _, id := range ids {
+		flow[id.Name] = id.Value
+	}
+	return flow
 }
 
 func (a *Agent) refuse(st upstream.Stream, e *audit.Event, status int, p *tunnel.Problem) {

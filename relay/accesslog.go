@@ -11,6 +11,7 @@ import (
 	"unicode/utf16"
 
 	"sallyport/relay/connector"
+	"sallyport/tunnel"
 )
 
 const (
@@ -185,11 +186,13 @@ func appendEvent(b []byte, e *connector.Event) []byte {
 		{"agent", e.Agent},
 		{"callerId", e.CallerID},
 		{"flowRun", e.FlowRun},
+		{"operation", e.Operation},
 	} {
 		if f.value != "" {
 			b = appendText(b, f.name, f.value)
 		}
 	}
+	b = appendFlow(b, e.Flow)
 	if e.Broken {
 		b = append(b, `,"broken":true`...)
 	}
@@ -212,6 +215,22 @@ func appendEvent(b []byte, e *connector.Event) []byte {
 		b = appendMillis(b, f.took)
 	}
 	return append(b, '}', '}', '\n')
+}
+
+// appendFlow writes the flow's own IDs as an object; their names and values are plain text (tunnel.FlowIDs).
+func appendFlow(b []byte, ids []tunnel.FlowID) []byte {
+	if len(ids) == 0 {
+		return b
+	}
+	b = append(b, `,"flow":{`...)
+	for i, id := range ids {
+		begin := len(b)
+		b = appendText(b, id.Name, id.Value)
+		if i == 0 {
+			b = append(b[:begin], b[begin+1:]...) // without the comma
+		}
+	}
+	return append(b, '}')
 }
 
 func appendMillis(b []byte, d time.Duration) []byte {

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"sallyport/relay/connector"
+	"sallyport/tunnel"
 )
 
 func TestEventIsOneLineOfJSONWhateverStrangersSend(t *testing.T) {
@@ -22,6 +23,7 @@ func TestEventIsOneLineOfJSONWhateverStrangersSend(t *testing.T) {
 		Time: time.Date(2026, 11, 23, 4, 5, 6, 7000, time.UTC), ID: "ID", Gateway: "plant1", Connector: "orders", Key: evil,
 		Remote: evil, Proto: "HTTP/1.1", Method: evil, Path: evil, Status: 200, Code: "timeout", Origin: "relay", Executed: "no",
 		Broken: true, In: 1, Out: 2, Agent: "a1", CallerID: evil, FlowRun: evil,
+		Flow: []tunnel.FlowID{{Name: "correlation-id", Value: "c"}, {Name: "workflow-run-id", Value: "r"}},
 		Took: connector.Took{Total: 1500 * time.Microsecond, Relay: 1, Link: time.Second},
 	}
 	line := appendEvent(nil, e)
@@ -37,7 +39,8 @@ func TestEventIsOneLineOfJSONWhateverStrangersSend(t *testing.T) {
 		"time": "2026-11-23T04:05:06.000007Z", "id": "ID", "gateway": "plant1", "connector": "orders", "key": clean, "remote": clean,
 		"proto": "HTTP/1.1", "method": clean, "path": clean, "status": 200.0, "in": 1.0, "out": 2.0, "code": "timeout",
 		"origin": "relay", "executed": "no", "agent": "a1", "callerId": clean, "flowRun": clean, "broken": true,
-		"ms": map[string]any{"total": 1.5, "relay": 0.0, "link": 1000.0, "agent": 0.0, "auth": 0.0, "upstream": 0.0, "answer": 0.0},
+		"flow": map[string]any{"correlation-id": "c", "workflow-run-id": "r"},
+		"ms":   map[string]any{"total": 1.5, "relay": 0.0, "link": 1000.0, "agent": 0.0, "auth": 0.0, "upstream": 0.0, "answer": 0.0},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

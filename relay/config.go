@@ -39,6 +39,9 @@ type Config struct {
 	Limits Limits `yaml:"limits"`
 	// Timeouts end what waits.
 	Timeouts Timeouts `yaml:"timeouts"`
+	// Operations bound what the relay keeps of calls that outlive their callers: answers of deferred calls, and of calls
+	// whose repeats are known.
+	Operations Operations `yaml:"operations"`
 	// Log is the program's own log, on standard error.
 	Log Log `yaml:"log"`
 	// AccessLog is one JSON line for each call.
@@ -91,6 +94,22 @@ type Timeouts struct {
 	Drain time.Duration `yaml:"drain"`
 }
 
+// Operations bound what the relay keeps of calls that outlive their callers. It is kept encrypted, and in no backup.
+type Operations struct {
+	// Keep is how long an answer is kept after the call has ended. Default: 24h, at most 30d.
+	Keep time.Duration `yaml:"keep"`
+	// Answer is the largest answer that is kept. Default: 32MB.
+	Answer configs.Size `yaml:"answer"`
+	// Store is how much room all of them may take. Default: 1GiB.
+	Store configs.Size `yaml:"store"`
+	// Running is how many deferred calls of one connector may be under way. One more is held as if there were no
+	// deferring. Default: 64.
+	Running int `yaml:"running"`
+	// Kept is how many answers of deferred calls a connector may have kept, and how many calls whose repeats are known; of
+	// those the oldest gives way. Default: 10000.
+	Kept int `yaml:"kept"`
+}
+
 // Log is the program's own log, on standard error.
 type Log struct {
 	// Level is the least important kind of event that is logged: debug, info, warn or error. Default: info.
@@ -100,7 +119,7 @@ type Log struct {
 }
 
 // AccessLog is one JSON line for each call: who called what, the outcome, and where the time went. It never holds a
-// query, a header field or a body.
+// query or a body, and of the header fields only IDs.
 type AccessLog struct {
 	// To is where lines are written: stdout, stderr, off, or a file. A file that was moved away (logrotate) is made anew
 	// within a second. Default: stdout.
@@ -137,10 +156,14 @@ func (c *Config) check(d *configs.Doc) {
 	for path, n := range map[string]int{
 		"limits.connections": c.Limits.Connections, "limits.calls": c.Limits.Calls,
 		"limits.calls_per_connector": c.Limits.CallsPerConnector, "limits.streams_per_connection": c.Limits.StreamsPerConnection,
+		"operations.running": c.Operations.Running, "operations.kept": c.Operations.Kept,
 	} {
 		if n < 0 {
 			d.Errorf(path, "%d is negative (leave it out for the default)", n)
 		}
+	}
+	if c.Operations.Keep > 30*24*time.Hour {
+		d.Errorf("operations.keep", "%s is too long (answers are kept for 30d at most)", c.Operations.Keep)
 	}
 	if c.Timeouts.PowerPlatform > 118*time.Second {
 		d.Errorf("timeouts.power_platform", "%s is too late (Power Platform hangs up at 120 s)", c.Timeouts.PowerPlatform)

@@ -27,6 +27,7 @@ import (
 	"sallyport/relay/admin"
 	"sallyport/relay/connector"
 	"sallyport/relay/gateway"
+	"sallyport/relay/operation"
 	"sallyport/relay/store"
 	"sallyport/tunnel"
 )
@@ -36,6 +37,9 @@ const (
 	defaultHeader = configs.Size(128 << 10)
 	defaultCaller = 75 * time.Second
 	defaultDrain  = 25 * time.Second
+	defaultKeep   = 24 * time.Hour
+	// defaultOperations is the room for what calls leave behind.
+	defaultOperations = configs.Size(1 << 30)
 	// endTimeout bounds each step after the draining: links, listeners, the store's last writes.
 	endTimeout = 10 * time.Second
 )
@@ -51,6 +55,7 @@ type Relay struct {
 	store       *store.Store
 	gateways    *gateway.Registry
 	connectors  *connector.Directory
+	operations  *operation.Ledger
 	proxy       *connector.Proxy
 	admin       *admin.Admin
 	access      *accessLog   // nil: off
@@ -117,13 +122,32 @@ func (r *Relay) openState(ctx context.Context) (err error) {
 	if r.connectors, err = connector.NewDirectory(ctx, r.store, r.log); err != nil {
 		return fmt.Errorf("load the connectors: %w", err)
 	}
-	return nil
+	return r.openOperations(ctx)
+}
+
+// openOperations opens the record of calls that outlive their callers.
+func (r *Relay) openOperations(ctx context.Context) error {
+	c := r.config.Operations
+	keep := orElse(c.Keep, defaultKeep)
+	objects, err := r.store.Objects(ctx, "operations", int64(orElse(c.Store, defaultOperations)), keep+operation.MaxLimit)
+	if err != nil {
+		return err
+	}
+	secret, err := r.gateways.Secret("operations")
+	if err != nil {
+		return fmt.Errorf("derive the operations' secret: %w", err)
+	}
+	r.operations, err = operation.Open(ctx, operation.Config{
+		Objects: objects, Secret: secret, Log: r.log, Keep: keep, Answer: int64(c.Answer), Running: c.Running, Kept: c.Kept,
+	})
+	return err
 }
 
 func (r *Relay) proxyOptions() connector.Options {
 	l, t := r.config.Limits, r.config.Timeouts
 	return connector.Options{
 		Links: r.gateways, PublicURL: r.url, Log: r.log, Record: r.record, Trusted: r.trusted,
+		Operations:  r.operations,
 		HeaderLimit: int(orElse(l.Header, defaultHeader)), BodyLimit: int64(l.Body),
 		Concurrent: l.Calls, ConcurrentEach: l.CallsPerConnector,
 		AnswerTimeout: t.Answer, PlatformTimeout: t.PowerPlatform, CallerTimeout: orElse(t.Caller, defaultCaller), IdleTimeout: t.Idle,
@@ -323,6 +347,7 @@ func (r *Relay) drain(ctx context.Context, srv *http.Server, endCalls context.Ca
 	defer cancelLinks()
 	if err != nil {
 		endCalls(connector.ErrStopping)
+		r.operations.Stop(connector.ErrStopping) // each is put on record as stopped
 		_ = r.proxy.Wait(linksWithin)
 	}
 	if err := r.gateways.Drain(linksWithin); err != nil {

@@ -72,6 +72,9 @@ type Event struct {
 	// Problem is the code of what went wrong, Detail what the caller was told about it.
 	Problem string `json:"problem,omitempty"`
 	Detail  string `json:"detail,omitempty"`
+	// Flow are the IDs that the caller's platform gave the call (x-ms-workflow-run-id as "workflow-run-id", ...). They are
+	// the caller's own word, bounded in number and length by whoever fills them in.
+	Flow map[string]string `json:"flow,omitempty"`
 
 	// Gateway, Agent, Relay and Version are who runs: Start, Join.
 	Gateway string `json:"gateway,omitempty"`

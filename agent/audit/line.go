@@ -1,6 +1,8 @@
 package audit
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf16"
@@ -28,6 +30,7 @@ func appendLine(b []byte, e Event) []byte {
 	} {
 		b = appendText(b, f.name, f.value)
 	}
+	b = appendFlow(b, e.Flow)
 	b = appendInt(b, "status", int64(e.Status))
 	b = appendInt(b, "bytes_in", e.In)
 	b = appendInt(b, "bytes_out", e.Out)
@@ -51,6 +54,22 @@ func appendLine(b []byte, e Event) []byte {
 		b = strconv.AppendUint(appendName(b, "lost"), e.Lost, 10)
 	}
 	return append(b, '}', '\n')
+}
+
+// appendFlow writes the flow's IDs in their order, so that equal events are equal lines.
+func appendFlow(b []byte, flow map[string]string) []byte {
+	if len(flow) == 0 {
+		return b
+	}
+	b = append(appendName(b, "flow"), '{')
+	for i, name := range slices.Sorted(maps.Keys(flow)) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(appendString(b, name), ':')
+		b = appendString(b, flow[name])
+	}
+	return append(b, '}')
 }
 
 func appendName(b []byte, name string) []byte {

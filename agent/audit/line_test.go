@@ -26,6 +26,8 @@ func fullEvent(t *testing.T) Event {
 			f.SetUint(uint64(i) + 1)
 		case reflect.Float64:
 			f.SetFloat(1.625)
+		case reflect.Map:
+			f.Set(reflect.ValueOf(map[string]string{"b": "2\n", "a \"": "1"}))
 		case reflect.Struct: // Time
 		default:
 			t.Fatalf("field %s is of a kind that this test does not fill", v.Type().Field(i).Name)

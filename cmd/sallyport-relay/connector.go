@@ -34,6 +34,8 @@ type wanted struct {
 	auth, hosts, origins               []string
 	timeout                            time.Duration
 	change, dry                        bool
+
+	outliving
 }
 
 func (p *program) connectorPublish() *cobra.Command {
@@ -49,7 +51,10 @@ setting that is not given goes back to its default. What has changed is listed; 
 		Example: `  sallyport-relay connector publish plant1/orders --auth key
   sallyport-relay connector publish plant1/orders --auth key --header X-Orders-Key --host orders.example.com
   sallyport-relay connector publish plant1/catalog --auth none --cors-origin https://app.example.com --body-limit 1MB
-  sallyport-relay connector publish plant1/orders --auth key --timeout 60s --change --dry-run`,
+  sallyport-relay connector publish plant1/orders --auth key --timeout 60s --change --dry-run
+  sallyport-relay connector publish plant1/reports --auth key --async-after 90s --async-limit 2h
+  sallyport-relay connector publish plant1/orders --auth key --dedupe flow --dedupe-for 'POST /orders'
+  sallyport-relay connector publish plant1/events --auth key --webhooks 'POST /hooks'`,
 		Args:              exactly("GATEWAY/API"),
 		ValidArgsFunction: p.completeAPIs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -79,6 +84,7 @@ setting that is not given goes back to its default. What has changed is listed; 
 	f.StringVar(&w.body, "body-limit", "", "the largest request body, such as 20MB; default: the relay's")
 	f.DurationVar(&w.timeout, "timeout", 0, "how `long` the relay waits for an answer; default: the relay's")
 	f.StringVar(&w.outcome, "outcome-unknown", "", "the answer to calls that may have been run: auto, 409 or 504 (default auto)")
+	w.flags(cmd, f)
 	f.BoolVar(&w.change, "change", false, "give a published connector these settings; its keys stay")
 	f.BoolVar(&w.dry, "dry-run", false, "only say what would be done")
 	_ = cmd.RegisterFlagCompletionFunc("auth", cobra.FixedCompletions([]string{"key", "none"}, cobra.ShellCompDirectiveNoFileComp))
@@ -99,10 +105,11 @@ func (w wanted) connector(path string) (connector.Connector, error) {
 			return connector.Connector{}, usagef("--body-limit: %w", err)
 		}
 	}
-	return connector.Connector{
+	c := connector.Connector{
 		Gateway: gw, API: api, Name: cmp.Or(w.name, api), Auth: w.auth, KeyHeader: w.header, KeyQuery: w.query,
 		Hosts: w.hosts, CORSOrigins: w.origins, BodyLimit: int64(limit), Timeout: w.timeout, OutcomeUnknown: w.outcome,
-	}, nil
+	}
+	return c, w.apply(&c)
 }
 
 // send is what the flags ask the relay for.

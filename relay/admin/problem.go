@@ -39,7 +39,7 @@ func toProblem(err error) *Problem {
 		p.Status, p.Title = http.StatusConflict, "There is nothing to approve or refuse."
 	case errors.Is(err, store.ErrConflict):
 		p.Status, p.Title = http.StatusConflict, "It was changed by somebody else in the meantime."
-	case errors.Is(err, store.ErrFull):
+	case errors.Is(err, store.ErrNoSpace):
 		p.Status, p.Title = http.StatusInsufficientStorage, "The relay's disk is full."
 	case errors.Is(err, store.ErrFailed):
 		p.Status, p.Title = http.StatusServiceUnavailable, "The store takes no changes now."

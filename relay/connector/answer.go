@@ -20,6 +20,7 @@ func (c *call) answer(s *tunnel.Stream, resp *tunnel.Response) error {
 	trailers := trailerNames(resp.Header["Trailer"])
 	c.warnOfCookies(resp.Header["Set-Cookie"])
 	copyResponse(h, resp.Header, c.shared())
+	c.signHook(h, resp.Status)
 	bodyless := c.r.Method == http.MethodHead || resp.Status == http.StatusNoContent || resp.Status == http.StatusNotModified
 	if resp.ContentLength >= 0 && resp.Status != http.StatusNoContent {
 		h["Content-Length"] = []string{strconv.FormatInt(resp.ContentLength, 10)}

@@ -3,7 +3,6 @@ package connector
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -32,9 +31,11 @@ type call struct {
 	started  bool // the head of a final answer has been handed to net/http
 	writeBy  time.Time
 	upload   *upload
-	upgrade  bool // the caller asked for a WebSocket
-	expects  bool // the caller waits for 100 Continue
-	repeated bool // a link died under the request, which is on its way over another
+	upgrade  bool          // the caller asked for a WebSocket
+	expects  bool          // the caller waits for 100 Continue
+	repeated bool          // a link died under the request, which is on its way over another
+	hooked   bool          // it ends a webhook subscription, at a signed path
+	limit    time.Duration // of a call that can be deferred; 0: hold decides
 }
 
 // begin reads what must be known before the caller's fields are cleaned.
@@ -52,6 +53,7 @@ func (p *Proxy) begin(w http.ResponseWriter, r *http.Request, place Place) *call
 	}
 	e.CallerID = clip(r.Header.Get(requestIDHeader), 128)
 	e.FlowRun = clip(r.Header.Get("X-Ms-Workflow-Run-Id"), 128)
+	e.Flow = tunnel.FlowIDs(r.Header)
 	c.platform = e.FlowRun != "" || strings.Contains(r.Header.Get("User-Agent"), "azure-logic-apps")
 	c.expects = r.ContentLength != 0 && r.Header.Get("Expect") != ""
 	return c
@@ -72,16 +74,22 @@ func (c *call) run() error {
 	if answered || err != nil {
 		return err
 	}
-	if err := c.authenticate(pub); err != nil {
+	unhooks, err := c.unhook(pub)
+	if err != nil {
 		return err
 	}
-	if path, _, _ := strings.Cut(c.place.Target, "?"); path == "/_" || strings.HasPrefix(path, "/_/") {
-		return c.reserved(pub, path)
+	if !unhooks {
+		if err := c.authenticate(pub); err != nil {
+			return err
+		}
+	}
+	if path, query, _ := strings.Cut(c.place.Target, "?"); !unhooks && (path == "/_" || strings.HasPrefix(path, "/_/")) {
+		return c.reserved(pub, path, query)
 	}
 	if err := c.checkLimits(pub); err != nil {
 		return err
 	}
-	return c.exchange(pub)
+	return c.carry(pub)
 }
 
 // checkLimits refuses what is too large or too much before anything travels.
@@ -109,34 +117,6 @@ func (c *call) bodyLimit() int64 {
 
 func (c *call) tooLarge() *Problem {
 	return NewProblem("body-too-large", fmt.Sprintf("The connector takes bodies of at most %d bytes.", c.bodyLimit()))
-}
-
-// reserved answers what lies below a connector's base path and is the relay's own.
-func (c *call) reserved(pub *Published, path string) error {
-	if path != "/_/ping" {
-		return notFound()
-	}
-	if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead {
-		return NewProblem("method-refused", "A ping is a GET.")
-	}
-	link, err := c.p.o.Links.Pick(pub.Gateway, pub.API)
-	if err != nil {
-		return err
-	}
-	body, err := json.Marshal(map[string]any{
-		"gateway": pub.Gateway, "connector": pub.Name, "linked": true, "roundTripMs": link.RTT().Milliseconds(),
-	})
-	if err != nil {
-		return err
-	}
-	h := c.w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
-	c.head(http.StatusOK)
-	if c.r.Method == http.MethodHead {
-		return nil
-	}
-	return c.send(body)
 }
 
 // head hands a final head to net/http.
@@ -286,9 +266,8 @@ func (c *call) bodyLimitOrDefault() int64 {
 // forPlatform rewords what Power Platform would misread. It repeats 408, 429 and 5xx by itself, POST too, so a request
 // that may have been run and must not run twice is answered with a status that it does not repeat.
 func (c *call) forPlatform(p *Problem) *Problem {
-	if c.platform && (p.Code == "timeout" || p.Code == "upstream-timeout") {
-		p.Detail = "The API did not answer in time. Power Platform waits for 120 s at most. " +
-			"For longer work let the API answer 202 with a Location header, which the platform polls."
+	if p.Code == "timeout" || p.Code == "upstream-timeout" {
+		c.explainTimeout(p)
 	}
 	if p.Executed != tunnel.ExecutedUnknown || idempotent(c.r.Method) || !c.hides(p.Status) {
 		return p
@@ -297,6 +276,18 @@ func (c *call) forPlatform(p *Problem) *Problem {
 	q.Code, q.Status, q.Title, q.RetryAfter = "outcome-unknown", http.StatusConflict, "", 0
 	q.Detail = "The request may have been run, so do not repeat it unseen. What happened: " + p.Detail
 	return &q
+}
+
+// explainTimeout says what would help.
+func (c *call) explainTimeout(p *Problem) {
+	switch {
+	case c.limit > 0 && p.Origin != tunnel.OriginRelay:
+		p.Detail += " The agent has a bound of its own, limits.timeout of the API, which holds for deferred calls too."
+	case c.platform && c.limit == 0:
+		p.Detail = "The API did not answer in time. Power Platform waits for 120 s at most. For longer work have the connector " +
+			"published with --async-after 90s: the relay then answers 202 with a Location header, which the platform polls. " +
+			"Or let the API do so itself."
+	}
 }
 
 // hides says whether this caller is not to see the status of a call with an unknown outcome.
@@ -331,6 +322,9 @@ func idempotent(method string) bool {
 
 // hold is how long this caller is held until the head of the answer.
 func (c *call) hold() time.Duration {
+	if c.limit > 0 {
+		return c.limit
+	}
 	d := c.place.Published.Timeout
 	if d <= 0 {
 		d = c.p.o.AnswerTimeout

@@ -50,6 +50,7 @@ func (c *Connector) Differences(before *Connector) []Difference {
 	add("body-limit", size(before.BodyLimit), size(c.BodyLimit))
 	add("timeout", hold(before.Timeout), hold(c.Timeout))
 	add("outcome-unknown", before.OutcomeUnknown, c.OutcomeUnknown)
+	c.outliveDifferences(before, add)
 	return out
 }
 

@@ -40,6 +40,12 @@ var codes = [...]Code{
 	{"header-too-large", 431, "The request's header is too large", "relay", "The header fields together exceed the relay's limit. The detail names it."},
 	{"outcome-unknown", 409, "It is unknown whether the request was run", "relay", "Given to Power Platform in place of a 5xx, which it would repeat by itself: the request may have been run, and running it twice could do harm. Check, then repeat by hand."},
 
+	// Said by the relay, about calls that outlive their callers.
+	{"no-operation", 404, "Nothing is kept here", "relay", "The answer of a deferred call has expired or was deleted, or the address is not this connector's."},
+	{"still-running", 409, "The first request with this key is still under way", "relay", "A repeat that was not run. Ask again later, with the same key."},
+	{"answer-not-kept", 409, "The request was answered, but the answer is not kept", "relay", "The API has run the request; its answer is larger than what the relay keeps (`operations.answer`), or could not be stored."},
+	{"key-reused", 422, "The key was used for another request", "relay", "A repeat has the body of the first request. Use a new `Idempotency-Key` for a new request."},
+
 	// Said by the relay, about the way to the agent. The request was not run.
 	{"no-agent", 503, "No agent is linked", "relay", "No agent of the gateway is linked to the relay. The agent's log says why."},
 	{"not-offered", 503, "The API is not offered now", "relay", "Agents are linked, but none offers the API. Compare the names in `agent.yaml` and in the connector."},
@@ -54,7 +60,7 @@ var codes = [...]Code{
 	{"link-lost", 502, "The link to the agent broke", "relay", "The link broke between request and answer, or was silent for 9 s. The request may have been run. One that has no body and can do no harm twice (GET, HEAD, OPTIONS, PUT, DELETE) was tried on another link first, if there is one."},
 	{"relay-stopping", 503, "The relay was stopped", "relay", "The relay was stopped between request and answer. The request may have been run."},
 	{"stalled", 504, "The API stopped taking the request", "agent", "The API read no more of the request's body."},
-	{"timeout", 504, "The API did not answer in time", "relay or agent", "For work that takes minutes, let the API answer 202 with a `Location` to poll."},
+	{"timeout", 504, "The API did not answer in time", "relay or agent", "For work that takes minutes, have the connector published with `--async-after`, or let the API answer 202 with a `Location` to poll."},
 
 	// Said by the agent.
 	{"agent-stopping", 503, "The agent was stopped", "agent", "The agent was stopped, and its drain timeout passed, between request and answer. The request may have been run."},
@@ -70,5 +76,5 @@ var codes = [...]Code{
 	{"upstream-unreachable", 502, "The API cannot be reached", "upstream", "The agent got no connection to the API. The request was not run."},
 	{"upstream-tls", 502, "The API's certificate is not accepted", "upstream", "The TLS handshake between agent and API failed. The request was not run."},
 	{"upstream-broken", 502, "The API broke off", "upstream", "The API closed the connection before its answer was there, or its answer cannot be read."},
-	{"upstream-timeout", 504, "The API did not answer in time", "upstream", "The API took longer than the agent waits. For work that takes minutes, let it answer 202 with a `Location` to poll."},
+	{"upstream-timeout", 504, "The API did not answer in time", "upstream", "The API took longer than the agent waits. For work that takes minutes, raise `limits.timeout` of the API in `agent.yaml` and have the connector published with `--async-after`, or let the API answer 202 with a `Location` to poll."},
 }

@@ -53,7 +53,8 @@ part is never taken for the whole.
 Power Automate repeats 408, 429 and 5xx by itself, POST too. For its calls (` + "`x-ms-workflow-run-id`, or `User-Agent` with" + `
 ` + "`azure-logic-apps`" + `) a method that is not idempotent and whose outcome is unknown is therefore answered 409
 ` + "`outcome-unknown`" + `; each connector can choose to always or never have it so. The platform hangs up at 120 s; the relay
-answers at 110 s and says so. For work that takes longer let the API answer 202 with a ` + "`Location`" + `, which the platform polls.
+answers at 110 s and says so. For work that takes longer have the connector published
+with ` + "`--async-after`" + `, or let the API answer 202 with a ` + "`Location`" + `, which the platform polls.
 
 ## Codes
 

@@ -56,7 +56,13 @@ type Connector struct {
 	BodyLimit      int64         `json:"bodyLimit,omitempty"`
 	Timeout        time.Duration `json:"timeout,omitempty"`
 	OutcomeUnknown string        `json:"outcomeUnknown,omitempty"`
-	Created        time.Time     `json:"created"`
+	// Async, Dedupe and Webhooks are for calls that outlive their callers. Webhooks are the operations whose answer's
+	// Location is the address of a subscription (see pattern).
+	Async    Async    `json:"async,omitzero"`
+	Dedupe   Dedupe   `json:"dedupe,omitzero"`
+	Webhooks []string `json:"webhooks,omitempty"`
+
+	Created time.Time `json:"created"`
 }
 
 // path is the connector's key in the directory.
@@ -73,6 +79,8 @@ type Published struct {
 	Connector
 	keys      []Key
 	directory *Directory
+
+	repeats, hooks []pattern // Dedupe.For and Webhooks, parsed
 }
 
 // Allows reports whether auth is one of the ways to call this connector.
@@ -127,7 +135,7 @@ func (d *Directory) rebuild(entries map[string]entry) {
 	// In order, so that all relay nodes agree where two connectors claim one host.
 	for _, path := range slices.Sorted(maps.Keys(entries)) {
 		e := entries[path]
-		p := &Published{Connector: e.Connector, keys: e.Keys, directory: d}
+		p := &Published{Connector: e.Connector, keys: e.Keys, directory: d, repeats: patterns(e.Dedupe.For), hooks: patterns(e.Webhooks)}
 		if t.byPath[p.Gateway] == nil {
 			t.byPath[p.Gateway] = map[string]*Published{}
 		}

@@ -1,8 +1,13 @@
 package connector
 
-import "time"
+import (
+	"time"
 
-// An Event is the record of one call, for the access log. It holds no query, no field and no byte of a body.
+	"sallyport/tunnel"
+)
+
+// An Event is the record of one call, for the access log. It holds no query, no byte of a body, and of the fields
+// the IDs alone by which a flow's run is found.
 type Event struct {
 	Time      time.Time
 	ID        string // request ID, the same as in every error and in the agent's record
@@ -22,6 +27,8 @@ type Event struct {
 	Agent     string // which agent answered
 	CallerID  string // the caller's own X-Request-Id
 	FlowRun   string // the Power Automate run
+	Flow      []tunnel.FlowID
+	Operation string // request ID of the call that was deferred, or whose answer was given
 	Took      Took
 }
 

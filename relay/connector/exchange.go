@@ -161,9 +161,7 @@ func (c *call) request(pub *Published) (*tunnel.Request, error) {
 	if c.platform {
 		req.Timeout = max(time.Second, req.Timeout-time.Since(c.event.Time))
 	}
-	if c.event.Key != "" {
-		req.Caller = "key:" + c.event.Key
-	}
+	req.Caller = c.principal()
 	if r.ProtoMajor == 1 && r.ProtoMinor == 1 && asksWebSocket(r.Header) {
 		if r.Method != http.MethodGet || r.ContentLength != 0 {
 			return nil, NewProblem("bad-request", "An upgrade to WebSocket is a GET without a body (RFC 6455 section 4.1).")

@@ -8,7 +8,9 @@
 //
 // The order of reading: directory.go (what is published), proxy.go and call.go (one call from begin to end), auth.go,
 // cors.go, header.go, forward.go, query.go (what is checked and removed), exchange.go, upload.go, answer.go, upgrade.go
-// (over the link), problem.go and codes.go (what a caller reads when it fails).
+// (over the link), problem.go and codes.go (what a caller reads when it fails). Calls that outlive their callers are beside
+// that: outlive.go (settings), supervise.go and handover.go (a call of its own goroutine), operations.go (its answer),
+// once.go, hook.go; reserved.go is what lies at "/_/".
 //
 //	p := connector.NewProxy(connector.Options{Links: registry, PublicURL: u, Log: log})
 //	p.Serve(w, r, connector.Place{Published: pub, Target: "/orders/7?full=1"})
@@ -25,6 +27,7 @@ import (
 	"time"
 
 	"sallyport/relay/gateway"
+	"sallyport/relay/operation"
 )
 
 // Links picks the link that a request travels on; gateway.Registry does.
@@ -46,6 +49,9 @@ type Options struct {
 	Record func(*Event)
 	// Trusted are the proxies in front of the relay.
 	Trusted Trusted
+
+	// Operations keeps what outlives its caller. Nil: no call is deferred, no repeat known, no webhook's address signed.
+	Operations *operation.Ledger
 
 	// HeaderLimit bounds a request's header fields, in bytes. Default 128 kB.
 	HeaderLimit int

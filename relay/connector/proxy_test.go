@@ -288,6 +288,20 @@ func TestPing(t *testing.T) {
 	})
 }
 
+// A ping tests the credential. Without an agent it still is right, and monitoring can ask for more.
+func TestPingWithoutAgent(t *testing.T) {
+	r := start(t, nil, settings{connector: func(c *connector.Connector) { c.Auth = []string{connector.AuthKey} }})
+	both(t, func(t *testing.T, caller *http.Client) {
+		for path, status := range map[string]int{"/_/ping": 200, "/_/ping?link=no": 200, "/_/ping?a&link=requ%69red": 503} {
+			wantProblem(t, r.do(t, caller, "GET", "/plant1/orders"+path, nil, "X-Api-Key", "wrong"), 401, "key-refused", "relay", "no")
+			resp := r.do(t, caller, "GET", "/plant1/orders"+path, nil, "X-Api-Key", r.key)
+			if body := text(t, resp.Body); resp.StatusCode != status || !strings.Contains(body, `no-agent"`) {
+				t.Errorf("%s: %d %s", path, resp.StatusCode, body)
+			}
+		}
+	})
+}
+
 func TestCORS(t *testing.T) {
 	preflight := []string{
 		"Origin", "https://app.example", "Access-Control-Request-Method", "PATCH", "Access-Control-Request-Headers", "x-api-key,content-type",

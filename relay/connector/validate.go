@@ -58,6 +58,7 @@ func (c Connector) normal() (Connector, error) {
 	if !slices.Contains([]string{OutcomeAuto, OutcomeConflict, OutcomePlain}, c.OutcomeUnknown) {
 		bad.add("outcome-unknown: %q is not one of auto, 409, 504", c.OutcomeUnknown)
 	}
+	c.checkOutlive(bad)
 	if len(bad.Problems) > 0 {
 		slices.Sort(bad.Problems)
 		return c, bad

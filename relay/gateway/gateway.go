@@ -17,6 +17,8 @@ package gateway
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -152,6 +154,11 @@ func (r *Registry) Broken() time.Duration { return r.records.Broken() }
 // Fingerprint of the relay's signing key, which agents pin.
 func (r *Registry) Fingerprint() string {
 	return tunnel.Fingerprint(r.key.Public().(ed25519.PublicKey))
+}
+
+// Secret gives 32 bytes for one purpose, derived from the signing key: the same as long as that is, and not in the store.
+func (r *Registry) Secret(purpose string) ([]byte, error) {
+	return hkdf.Key(sha256.New, r.key.Seed(), nil, "sallyport "+purpose, 32)
 }
 
 // reconcile takes over the gateways as the store has them now, and closes the links of those who are no longer

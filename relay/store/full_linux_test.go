@@ -105,14 +105,14 @@ func TestFullDiskIsSaidBeforeAnythingIsWritten(t *testing.T) {
 		"delete": func() error { return b.Delete(ctx, "a", first) },
 	} {
 		err := write()
-		if !errors.Is(err, store.ErrFull) || !strings.Contains(err.Error(), "MB needed; free some space") || !strings.Contains(err.Error(), dir) {
+		if !errors.Is(err, store.ErrNoSpace) || !strings.Contains(err.Error(), "MB needed; free some space") || !strings.Contains(err.Error(), dir) {
 			t.Errorf("%s on a full disk: %v", what, err)
 		}
 	}
 	if e, err := b.Get(ctx, "a"); err != nil || string(e.Value) != "1" {
 		t.Errorf("read on a full disk: %q, %v", e.Value, err)
 	}
-	if err := st.Trouble(); !errors.Is(err, store.ErrFull) {
+	if err := st.Trouble(); !errors.Is(err, store.ErrNoSpace) {
 		t.Errorf("Trouble: %v", err)
 	}
 	waitUpTo(t, "the log says it", 20*time.Second, func() bool { return strings.Contains(log.String(), "level=ERROR msg=\"the store takes no changes\"") })
@@ -158,7 +158,7 @@ func TestStoreMendsItselfAfterAFullDisk(t *testing.T) {
 	for try := 0; ; try++ { // the keeper may have the look that was meant for the write
 		outrun.Store(true)
 		_, err := b.Put(ctx, "large", large)
-		if errors.Is(err, store.ErrFull) && strings.Contains(err.Error(), "no space left") {
+		if errors.Is(err, store.ErrNoSpace) && strings.Contains(err.Error(), "no space left") {
 			break
 		}
 		if try == 5 {

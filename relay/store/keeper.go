@@ -26,7 +26,7 @@ const (
 	mendTries = 4
 )
 
-// Trouble says why the store takes no changes at this moment, with ErrFull or ErrFailed; nil if it does. What is in
+// Trouble says why the store takes no changes at this moment, with ErrNoSpace or ErrFailed; nil if it does. What is in
 // memory goes on being served.
 func (s *Store) Trouble() error {
 	if err := s.failure(); err != nil {
