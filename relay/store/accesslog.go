@@ -1,11 +1,8 @@
 package store
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -13,9 +10,6 @@ import (
 )
 
 const (
-	accessStream  = "access"
-	accessSubject = "access.events"
-
 	// logQueue is how many events may wait for the disk: about a second of a busy relay.
 	logQueue = 16384
 	// maxEvent bounds one event; the longest are those with a long request target.
@@ -43,8 +37,8 @@ type accessLog struct {
 
 func openAccessLog(ctx context.Context, st *Store, maxBytes int64, maxAge time.Duration) (*accessLog, error) {
 	_, err := st.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name:        accessStream,
-		Subjects:    []string{accessSubject},
+		Name:        string(Calls),
+		Subjects:    []string{Calls.subject()},
 		Storage:     jetstream.FileStorage,
 		Discard:     jetstream.DiscardOld,
 		MaxBytes:    maxBytes,
@@ -120,7 +114,7 @@ func (l *accessLog) write(ctx context.Context, batch []byte) error {
 	}
 	within, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	_, err := l.store.js.Publish(within, accessSubject, batch)
+	_, err := l.store.js.Publish(within, Calls.subject(), batch)
 	if err != nil && ctx.Err() == nil {
 		err = l.store.report(err)
 	}
@@ -159,28 +153,3 @@ func (l *accessLog) next(stop context.Context) (batch []byte, events int) {
 }
 
 func appendLine(batch, event []byte) []byte { return append(append(batch, event...), '\n') }
-
-// Events returns the newest events of the access log, oldest first, at most limit of them.
-func (s *Store) Events(ctx context.Context, limit int) ([][]byte, error) {
-	stream, err := s.js.Stream(ctx, accessStream)
-	if err != nil {
-		return nil, fmt.Errorf("read the access log: %w", err)
-	}
-	state := stream.CachedInfo().State
-	var batches [][][]byte
-	for n, seq := 0, state.LastSeq; n < limit && seq >= state.FirstSeq && state.Msgs > 0; seq-- {
-		msg, err := stream.GetMsg(ctx, seq)
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			continue // it has just left by age or size
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read the access log: %w", err)
-		}
-		lines := bytes.Split(bytes.TrimSuffix(msg.Data, []byte("\n")), []byte("\n"))
-		batches = append(batches, lines)
-		n += len(lines)
-	}
-	slices.Reverse(batches)
-	events := slices.Concat(batches...)
-	return events[max(0, len(events)-limit):], nil
-}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -105,12 +106,101 @@ func TestAccessLogIsWrittenAndBounded(t *testing.T) {
 	closeStore(t, st)
 
 	st = open(t, dir)
-	events, err := st.Events(t.Context(), 100_000)
+	events := read(t, st, store.Calls, time.Time{})
+	if len(events) != 1000 || events[0] != `{"n":0}` || events[999] != `{"n":999}` {
+		t.Errorf("%d events after a restart", len(events))
+	}
+}
+
+func read(t *testing.T, st *store.Store, log store.Log, since time.Time) (events []string) {
+	t.Helper()
+	err := st.Read(t.Context(), log, since, false, func(event []byte) error {
+		events = append(events, string(event))
+		return nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(events) != 1000 || string(events[0]) != `{"n":0}` || string(events[999]) != `{"n":999}` {
-		t.Errorf("%d events after a restart", len(events))
+	return events
+}
+
+func TestReadBeginsAtATimeAndFollows(t *testing.T) {
+	t.Parallel()
+	ctx, stop := context.WithCancel(t.Context())
+	st := open(t, t.TempDir())
+	if got := read(t, st, store.Changes, time.Time{}); len(got) != 0 {
+		t.Errorf("an empty log has %q", got)
+	}
+	var middle time.Time
+	for i := range 20 {
+		if i == 13 {
+			time.Sleep(20 * time.Millisecond) // the server's clock decides
+			middle = time.Now()
+			time.Sleep(20 * time.Millisecond)
+		}
+		if err := st.Record(ctx, fmt.Appendf(nil, "event %d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := read(t, st, store.Changes, time.Time{}); len(got) != 20 || got[0] != "event 0" || got[19] != "event 19" {
+		t.Errorf("all: %q", got)
+	}
+	if got := read(t, st, store.Changes, middle); len(got) != 7 || got[0] != "event 13" {
+		t.Errorf("since the middle: %q", got)
+	}
+	if got := read(t, st, store.Changes, time.Now().Add(time.Hour)); len(got) != 0 {
+		t.Errorf("since the future: %q", got)
+	}
+	seen := make(chan string, 100)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- st.Read(ctx, store.Changes, middle, true, func(event []byte) error {
+			if event != nil {
+				seen <- string(event)
+			}
+			return nil
+		})
+	}()
+	for i := 13; i < 20; i++ {
+		if got := <-seen; got != fmt.Sprint("event ", i) {
+			t.Fatalf("followed %q", got)
+		}
+	}
+	if err := st.Record(ctx, []byte("later")); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-seen; got != "later" {
+		t.Errorf("followed %q", got)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("the end of following: %v", err)
+	}
+	enough := errors.New("enough")
+	if err := st.Read(t.Context(), store.Changes, time.Time{}, false, func([]byte) error { return enough }); err != enough {
+		t.Errorf("the reader's own error: %v", err)
+	}
+}
+
+// TestChangesAreBounded: the oldest leave.
+func TestChangesAreBounded(t *testing.T) {
+	t.Parallel()
+	st, err := store.Open(t.Context(), store.Config{Dir: t.TempDir(), Log: testLog(t), ChangesMaxBytes: 100 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeStore(t, st)
+	for i := range 100 {
+		if err := st.Record(t.Context(), fmt.Appendf(nil, "%d %s", i, strings.Repeat("x", 5000))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := read(t, st, store.Changes, time.Time{})
+	if len(got) < 10 || len(got) > 20 || !strings.HasPrefix(got[len(got)-1], "99 ") {
+		t.Errorf("%d events are kept", len(got))
+	}
+	if err := st.Record(t.Context(), make([]byte, 64<<10)); err == nil {
+		t.Error("an event of 64 KiB was taken")
 	}
 }
 

@@ -1,6 +1,7 @@
 // Package store keeps everything durable of the relay in NATS JetStream, which runs inside the relay's own process
-// with its files in one folder: configuration in buckets of keys and values, written synchronously, and the access log
-// in a stream that is written behind a bounded queue, so that no call ever waits for a disk.
+// with its files in one folder: configuration in buckets of keys and values, written synchronously, the access log
+// in a stream that is written behind a bounded queue, so that no call ever waits for a disk, and what admins did in
+// another stream, written synchronously.
 //
 // It knows bytes, keys and revisions. What the records mean is the business of relay/gateway and relay/connector,
 // which keep a Mirror of their bucket in memory, so that the path of a request never reads the store either.
@@ -9,6 +10,8 @@
 //	bucket, err := st.Bucket(ctx, "gateways")
 //	revision, err := bucket.Create(ctx, "plant1", record)  // on disk when it returns
 //	st.Append(event)                                       // never waits
+//	err = st.Record(ctx, event)                            // on disk when it returns
+//	err = st.Read(ctx, store.Calls, since, false, print)
 //	err = st.Close(ctx)
 //
 // A store that has lost something is an error of Open (ErrDamaged), never a relay that starts empty.
@@ -66,6 +69,9 @@ type Config struct {
 	LogMaxBytes int64
 	// LogMaxAge is how long the access log is kept. Default: 30 days.
 	LogMaxAge time.Duration
+	// ChangesMaxBytes and ChangesMaxAge are the same for what admins did. Default: 64 MiB, 400 days.
+	ChangesMaxBytes int64
+	ChangesMaxAge   time.Duration
 }
 
 // A Store is an open store. It is safe for use by several goroutines.
@@ -101,6 +107,12 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	if c.LogMaxAge == 0 {
 		c.LogMaxAge = 30 * 24 * time.Hour
+	}
+	if c.ChangesMaxBytes == 0 {
+		c.ChangesMaxBytes = 64 << 20
+	}
+	if c.ChangesMaxAge == 0 {
+		c.ChangesMaxAge = 400 * 24 * time.Hour
 	}
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create the store's folder: %w", err)
@@ -142,6 +154,9 @@ func (s *Store) start(ctx context.Context, c Config) (err error) {
 		return fmt.Errorf("use JetStream of the embedded server: %w", err)
 	}
 	if err := s.checkBuckets(ctx); err != nil {
+		return err
+	}
+	if err := s.openChanges(ctx, c.ChangesMaxBytes, c.ChangesMaxAge); err != nil {
 		return err
 	}
 	if s.access, err = openAccessLog(ctx, s, c.LogMaxBytes, c.LogMaxAge); err != nil {
