@@ -46,6 +46,8 @@ type Config struct {
 	Log Log `yaml:"log"`
 	// AccessLog is one JSON line for each call.
 	AccessLog AccessLog `yaml:"access_log"`
+	// AdminLog is the record of what admins did, in the data folder. It cannot be switched off.
+	AdminLog AdminLog `yaml:"admin_log"`
 }
 
 // TLS names the files of a certificate. They are read again when they change; a broken new pair is reported and the
@@ -124,11 +126,20 @@ type AccessLog struct {
 	// To is where lines are written: stdout, stderr, off, or a file. A file that was moved away (logrotate) is made anew
 	// within a second. Default: stdout.
 	To string `yaml:"to"`
-	// Store says whether the events are also kept in the data folder: on or off. No command reads them yet. Default: off.
+	// Store says whether the events are also kept in the data folder, where 'sallyport-relay log' reads them: on or off.
+	// Default: on.
 	Store string `yaml:"store" enum:"on,off"`
 	// Keep is how long the data folder keeps them. Default: 30d.
 	Keep time.Duration `yaml:"keep"`
 	// KeepSize is how many bytes of them it keeps at most. Default: 1GiB.
+	KeepSize configs.Size `yaml:"keep_size"`
+}
+
+// AdminLog is the record of what admins did: who, what, on what, and the outcome. 'sallyport-relay log --kind admin' reads it.
+type AdminLog struct {
+	// Keep is how long it is kept. Default: 400d.
+	Keep time.Duration `yaml:"keep"`
+	// KeepSize is how many bytes of it are kept at most. Default: 64MiB.
 	KeepSize configs.Size `yaml:"keep_size"`
 }
 
@@ -164,6 +175,16 @@ func (c *Config) check(d *configs.Doc) {
 	}
 	if c.Operations.Keep > 30*24*time.Hour {
 		d.Errorf("operations.keep", "%s is too long (answers are kept for 30d at most)", c.Operations.Keep)
+	}
+	for path, keep := range map[string]time.Duration{"access_log.keep": c.AccessLog.Keep, "admin_log.keep": c.AdminLog.Keep} {
+		if keep != 0 && keep < time.Hour {
+			d.Errorf(path, "%s is too short (at least 1h)", keep)
+		}
+	}
+	for path, size := range map[string]configs.Size{"access_log.keep_size": c.AccessLog.KeepSize, "admin_log.keep_size": c.AdminLog.KeepSize} {
+		if size != 0 && size < 1<<20 {
+			d.Errorf(path, "%s is too little (at least 1MiB)", size)
+		}
 	}
 	if c.Timeouts.PowerPlatform > 118*time.Second {
 		d.Errorf("timeouts.power_platform", "%s is too late (Power Platform hangs up at 120 s)", c.Timeouts.PowerPlatform)

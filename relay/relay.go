@@ -111,6 +111,7 @@ func (r *Relay) openState(ctx context.Context) (err error) {
 	if r.store, err = store.Open(ctx, store.Config{
 		Dir: filepath.Join(dir, "store"), Log: r.log,
 		LogMaxBytes: int64(r.config.AccessLog.KeepSize), LogMaxAge: r.config.AccessLog.Keep,
+		ChangesMaxBytes: int64(r.config.AdminLog.KeepSize), ChangesMaxAge: r.config.AdminLog.Keep,
 	}); err != nil {
 		return err
 	}
@@ -264,7 +265,7 @@ func badTarget(q *http.Request) *connector.Problem {
 
 // record keeps a call's event where the configuration wants it.
 func (r *Relay) record(e *connector.Event) {
-	keep := r.config.AccessLog.Store == "on"
+	keep := r.config.AccessLog.Store != "off"
 	if r.access == nil && !keep {
 		return
 	}

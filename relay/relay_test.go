@@ -292,7 +292,7 @@ func TestTooManyConnectionsAreClosedAtOnce(t *testing.T) {
 // TestEventsAreKeptUnlessUnwanted: 'sallyport-relay log' reads them.
 func TestEventsAreKeptUnlessUnwanted(t *testing.T) {
 	t.Parallel()
-	for setting, want := range map[string]int{"": 0, "off": 0, "on": 1} {
+	for setting, want := range map[string]int{"": 1, "off": 0, "on": 1} {
 		data := t.TempDir()
 		r, stop := running(t, Config{Data: data, AccessLog: AccessLog{Store: setting}})
 		conn, br := dial(t, r)

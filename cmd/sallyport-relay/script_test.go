@@ -15,6 +15,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"sallyport/relay/admin"
 	"sallyport/tunnel"
 )
 
@@ -34,6 +35,7 @@ func TestScript(t *testing.T) {
 			"mode":   mode,
 			"take":   take,
 			"join":   join,
+			"kept":   kept,
 		},
 	})
 }
@@ -98,6 +100,27 @@ func get(addr, path, key string) (status int, err error) {
 		return 0, err
 	}
 	return resp.StatusCode, resp.Body.Close()
+}
+
+// kept N waits until the script's relay has N calls on record.
+func kept(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: kept N")
+	}
+	c := admin.NewClient(ts.MkAbs("data/admin.sock"))
+	found := 0
+	for range 600 {
+		found = 0
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		err := c.Log(ctx, admin.LogQuery{}, func([]byte) error { found++; return nil })
+		cancel()
+		ts.Check(err)
+		if fmt.Sprint(found) == args[0] {
+			return
+		}
+		time.Sleep(50 * time.Millisecond) // another process is waited for
+	}
+	ts.Fatalf("%d calls are on record, want %s", found, args[0])
 }
 
 // mode PERMISSIONS FILE demands a file's permissions.

@@ -1,6 +1,6 @@
 // Package admin is the relay's admin API: HTTP and JSON on a local socket, and the Go side of it for the commands.
 //
-// Whoever may open the socket is an admin; its file mode decides. Every change is logged with the user ID of the
+// Whoever may open the socket is an admin; its file mode decides. Every change, also one that was refused, is logged and kept with the user ID of the
 // process at the other end. The package decides nothing about gateways and connectors themselves: it checks the form of
 // what comes in, calls relay/gateway and relay/connector, and words their errors as application/problem+json.
 //
@@ -47,16 +47,23 @@ type Config struct {
 	// Version is the relay program's version.
 	Version string
 	Log     *slog.Logger
+	// Forward takes each record of what an admin did, one JSON object, besides the store. It must not block. Nil: nobody.
+	Forward func(change []byte)
 }
 
 // Admin answers the admin API.
 type Admin struct {
-	c       Config
-	started time.Time
+	c          Config
+	started    time.Time
+	logReaders chan struct{} // holds a token for each reader of the log
+
+	stopping chan struct{} // closed when Serve is told to end, for those who follow the log
 }
 
 // New makes the admin API of one relay.
-func New(c Config) *Admin { return &Admin{c: c, started: time.Now()} }
+func New(c Config) *Admin {
+	return &Admin{c: c, started: time.Now(), logReaders: make(chan struct{}, maxLogReaders), stopping: make(chan struct{})}
+}
 
 // Handler is the route table.
 func (a *Admin) Handler() http.Handler {
@@ -84,10 +91,11 @@ func (a *Admin) Handler() http.Handler {
 	} {
 		mux.Handle(pattern, a.handle(h))
 	}
+	mux.HandleFunc("GET /v1/log", a.serveLog)
 	return mux
 }
 
-// Serve answers on l until ctx ends, and closes it.
+// Serve answers on l until ctx ends, and closes it. It is called once.
 func (a *Admin) Serve(ctx context.Context, l net.Listener) error {
 	srv := &http.Server{
 		Handler:                      a.Handler(),
@@ -107,6 +115,7 @@ func (a *Admin) Serve(ctx context.Context, l net.Listener) error {
 		return err
 	case <-ctx.Done():
 	}
+	close(a.stopping)
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
 	err := srv.Shutdown(stop)
@@ -128,21 +137,30 @@ func (a *Admin) handle(h handler) http.Handler {
 		defer cancel()
 		q.Body = http.MaxBytesReader(w, q.Body, maxBody)
 		status, body, err := h(q.WithContext(ctx))
-		kind := "application/json"
 		if err != nil {
-			p := toProblem(err)
-			if p.Status >= http.StatusInternalServerError {
-				a.c.Log.Error("an admin request failed", "method", q.Method, "path", q.URL.Path, "error", err)
-			}
-			status, body, kind = p.Status, p, "application/problem+json"
+			a.answerError(w, q, err)
+			return
 		}
-		w.Header().Set("Content-Type", kind)
-		w.Header().Set("Cache-Control", "no-store")
-		w.WriteHeader(status)
-		if status != http.StatusNoContent {
-			_ = json.NewEncoder(w).Encode(body) // who asked has gone if it fails
-		}
+		answer(w, status, "application/json", body)
 	})
+}
+
+func (a *Admin) answerError(w http.ResponseWriter, q *http.Request, err error) {
+	p := toProblem(err)
+	if p.Status >= http.StatusInternalServerError {
+		a.c.Log.Error("an admin request failed", "method", q.Method, "path", q.URL.Path, "error", err)
+	}
+	a.refused(q, p)
+	answer(w, p.Status, "application/problem+json", p)
+}
+
+func answer(w http.ResponseWriter, status int, kind string, body any) {
+	w.Header().Set("Content-Type", kind)
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	if status != http.StatusNoContent {
+		_ = json.NewEncoder(w).Encode(body) // who asked has gone if it fails
+	}
 }
 
 // read takes the request's body, one JSON object without unknown members.
@@ -156,11 +174,6 @@ func read(q *http.Request, into any) error {
 		return &badRequest{"the request's body has more than one object"}
 	}
 	return nil
-}
-
-// event records a change and who made it.
-func (a *Admin) event(q *http.Request, what string, attrs ...any) {
-	a.c.Log.Info("admin: "+what, append([]any{"actor", actor(q.Context())}, attrs...)...)
 }
 
 func (a *Admin) status(*http.Request) (int, any, error) {

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -21,6 +22,9 @@ var ErrNotRunning = errors.New("the relay is not running")
 
 // maxAnswer bounds what is read of an answer.
 const maxAnswer = 64 << 20
+
+// maxLogLine bounds one event; the relay keeps none that is longer.
+const maxLogLine = 64 << 10
 
 // A Client calls the admin API of a relay on this machine. An error of the relay's is a *Problem.
 type Client struct {
@@ -153,6 +157,47 @@ func (c *Client) RevokeKey(ctx context.Context, gateway, name, key string) error
 	return err
 }
 
+// Log hands events to fn, one JSON object each, oldest first, until there are no more or, with Follow, ctx ends.
+func (c *Client) Log(ctx context.Context, l LogQuery, fn func(event []byte) error) error {
+	target := url.URL{Scheme: "http", Host: "relay", Path: "/v1/log", RawQuery: l.values().Encode()}
+	q, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
+	if err != nil {
+		return fmt.Errorf("make the request: %w", err)
+	}
+	resp, err := (&http.Client{Transport: c.http.Transport}).Do(q) // without the time limit: it lasts as long as is wanted
+	if err != nil {
+		return c.unreachable(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+		if err != nil {
+			return fmt.Errorf("read the relay's answer: %w", err)
+		}
+		return problemOf(resp, text)
+	}
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, maxLogLine)
+	for lines.Scan() {
+		if err := fn(lines.Bytes()); err != nil {
+			return err
+		}
+	}
+	if err := lines.Err(); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("read the log: %w", err)
+	}
+	return nil
+}
+
+// problemOf is the error that the relay answered with.
+func problemOf(resp *http.Response, text []byte) *Problem {
+	p := &Problem{Status: resp.StatusCode}
+	if json.Unmarshal(text, p) != nil || p.Detail == "" {
+		p.Detail = fmt.Sprintf("the relay answers %s; is it of another version than this program?", resp.Status)
+	}
+	return p
+}
+
 // none is the answer of calls that have none.
 type none struct{}
 
@@ -182,11 +227,7 @@ func call[T any](ctx context.Context, c *Client, method string, body any, path .
 		return answer, fmt.Errorf("read the relay's answer: %w", err)
 	}
 	if resp.StatusCode >= 400 {
-		p := &Problem{Status: resp.StatusCode}
-		if json.Unmarshal(text, p) != nil || p.Detail == "" {
-			p.Detail = fmt.Sprintf("the relay answers %s; is it of another version than this program?", resp.Status)
-		}
-		return answer, p
+		return answer, problemOf(resp, text)
 	}
 	if resp.StatusCode == http.StatusNoContent {
 		return answer, nil

@@ -10,6 +10,9 @@ import (
 	"sallyport/relay/store"
 )
 
+// errLogBusy is for one reader of the log too many.
+var errLogBusy = errors.New("the log is being read by as many as may read it at once; try again later")
+
 // badRequest is a request whose form is wrong.
 type badRequest struct{ text string }
 
@@ -41,6 +44,8 @@ func toProblem(err error) *Problem {
 		p.Status, p.Title = http.StatusConflict, "It was changed by somebody else in the meantime."
 	case errors.Is(err, store.ErrNoSpace):
 		p.Status, p.Title = http.StatusInsufficientStorage, "The relay's disk is full."
+	case errors.Is(err, errLogBusy):
+		p.Status, p.Title = http.StatusServiceUnavailable, "The log is busy."
 	case errors.Is(err, store.ErrFailed):
 		p.Status, p.Title = http.StatusServiceUnavailable, "The store takes no changes now."
 	case errors.Is(err, context.DeadlineExceeded):
