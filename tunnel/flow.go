@@ -52,11 +52,36 @@ func (l *Link) sendWindow(s *Stream, n int) {
 	}
 }
 
+// fieldCost is about what a field of a head costs beside its bytes.
+const fieldCost = 128
+
+// holdHead reserves the link's memory for a head of n bytes, for as long as the stream lives. It is the reader's.
+func (s *Stream) holdHead(n int, h http.Header) bool {
+	if n < 2<<10 {
+		n += fieldCost * len(h) // nearly every head: walking a map costs more than it would tell
+	} else {
+		for _, values := range h {
+			n += fieldCost * len(values)
+		}
+	}
+	if !s.link.hold(n) {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.released {
+		s.link.held.Add(-int64(n)) // it has ended meanwhile
+		return true
+	}
+	s.headBytes += n
+	return true
+}
+
 // giveBack returns the stream's share of the link's memory once it is out of the table and holds no bytes. s.mu is held.
 func (s *Stream) giveBack() {
 	if s.gone && s.in.size == 0 && !s.released {
 		s.released = true
-		s.link.held.Add(-int64(s.window))
+		s.link.held.Add(-int64(s.window + s.headBytes))
 		s.link.grown.Add(int64(initialWindow - s.window))
 	}
 }

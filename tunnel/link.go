@@ -36,7 +36,8 @@ type Options struct {
 	GoAway func(reason string)
 	// MaxStreams is how many streams of the peer's are open at once; more are refused. Default 512.
 	MaxStreams int
-	// Memory bounds, in bytes, the body bytes that this side may have to hold for all streams of the link. Default 64 MB.
+	// Memory bounds, in bytes, the heads and body bytes of the peer's that this side may have to hold for all streams of the
+	// link. Default 64 MB. What waits to be sent is bounded by itself: 64 kB for each stream.
 	Memory int
 	// MaxWindow bounds, in bytes, one stream's share of it. Default 16 MB.
 	MaxWindow int
@@ -96,8 +97,10 @@ type Link struct {
 
 	heard atomic.Int64 // when the last byte came, Unix nanoseconds
 	rtt   atomic.Int64 // nanoseconds, 0 before the first pong
-	held  atomic.Int64 // bytes that open windows may make this side hold
+	held  atomic.Int64 // bytes that heads and open windows may make this side hold
 	grown atomic.Int64 // those of them that are beyond the windows' initial size
+
+	running atomic.Int64 // Serve calls that have not returned
 
 	webSocketPing atomic.Pointer[string] // a WebSocket ping to answer
 

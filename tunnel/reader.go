@@ -172,7 +172,7 @@ func (l *Link) onOpen(h frameHeader, payload []byte) error {
 		return violation("OPEN of stream %d, which is open", h.stream)
 	case s == nil:
 		l.lastPeer = h.stream
-		if l.goAway || l.accepted >= l.o.MaxStreams || l.o.Serve == nil || !l.hold(initialWindow) {
+		if l.goAway || l.full() || l.o.Serve == nil || !l.hold(initialWindow) {
 			l.queueControl(frameReset, 0, h.stream, appendReset(Refused, l.whyRefused()))
 			l.mu.Unlock()
 			return nil // frames that follow for it are skipped
@@ -193,7 +193,12 @@ func (l *Link) onOpen(h frameHeader, payload []byte) error {
 		s.Reset(BadSequence, err.Error())
 		return nil
 	}
+	if !s.holdHead(len(head), req.Header) {
+		s.Reset(Refused, "the link's memory is in use")
+		return nil
+	}
 	s.accept(req, h.flags&flagEnd != 0)
+	l.running.Add(1)
 	select {
 	case l.work <- s:
 	default:
@@ -202,12 +207,18 @@ func (l *Link) onOpen(h frameHeader, payload []byte) error {
 	return nil
 }
 
+// full says that the peer may open no more streams. Serve calls may outlive their streams for a moment; a peer that opens
+// and resets without end must not pile them up. l.mu is held.
+func (l *Link) full() bool {
+	return l.accepted >= l.o.MaxStreams || l.running.Load() >= 2*int64(l.o.MaxStreams)
+}
+
 // whyRefused is for the peer's log. l.mu is held.
 func (l *Link) whyRefused() string {
 	switch {
 	case l.goAway:
 		return "draining"
-	case l.accepted >= l.o.MaxStreams:
+	case l.full():
 		return fmt.Sprintf("all %d streams are in use", l.o.MaxStreams)
 	case l.o.Serve == nil:
 		return "this side serves no streams"
@@ -232,6 +243,7 @@ func (l *Link) serveMany(s *Stream) {
 
 // serve runs Serve and leaves nothing of the stream behind.
 func (l *Link) serve(s *Stream) {
+	defer l.running.Add(-1)
 	defer s.release()
 	l.o.Serve(s)
 }
@@ -263,6 +275,10 @@ func (l *Link) onHead(h frameHeader, payload []byte) error {
 	if err != nil {
 		l.o.Log.Warn("response refused", "stream", s.id, "cause", err)
 		s.Reset(BadSequence, err.Error())
+		return nil
+	}
+	if !s.holdHead(len(head), resp.Header) {
+		s.Reset(Internal, "the link's memory is in use")
 		return nil
 	}
 	if !s.addResponse(resp) {

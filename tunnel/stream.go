@@ -80,6 +80,7 @@ type Stream struct {
 	in          queue
 	avail       int // body bytes that the peer may still send
 	window      int // what avail is raised to
+	headBytes   int // what the heads of the peer's cost
 	unacked     int // body bytes read since the last grant
 	lastGrant   time.Time
 	expect      bool // the window stays shut until AllowBody
