@@ -254,6 +254,12 @@ fuzz() {
   done < <(go test -list '^Fuzz' ./... 2>/dev/null)
 }
 
+# skew needs the history: an archive or a shallow clone has none, and says so.
+skew() {
+  section "one version apart"
+  check "core system tests across versions" 1200 env TMPDIR="$T/tmp" go run ./test/skew
+}
+
 leftovers() {
   local pids
   pids=$(strays)
@@ -272,12 +278,13 @@ main() {
   if [ -n "$quick" ]; then
     lab_reason="--quick"
     system_tests
-    section "left out by --quick: the lab, cross builds, the demo, fuzzing"
+    section "left out by --quick: the lab, cross builds, the demo, other versions, fuzzing"
   else
     system_tests
     [ -z "$lab_reason" ] || cannot "the Active Directory lab" "$lab_reason"
     cross_builds
     demo
+    skew
     fuzz
   fi
   leftovers

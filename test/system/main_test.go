@@ -3,6 +3,7 @@
 package system
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,7 +12,8 @@ import (
 )
 
 // The binaries under test. Racy are built like the test itself, with the race detector if it has it; lean are built as
-// they are shipped, for tests that measure memory.
+// they are shipped, for tests that measure memory. SALLYPORT_RELAY and SALLYPORT_AGENT name programs of another version to
+// use instead (test/skew).
 type binaries struct{ relay, agent string }
 
 var racy, lean binaries
@@ -37,7 +39,12 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "system:", err)
 		return 1
 	}
+	racy, lean = racy.replaced(), lean.replaced()
 	return m.Run()
+}
+
+func (b binaries) replaced() binaries {
+	return binaries{cmp.Or(os.Getenv("SALLYPORT_RELAY"), b.relay), cmp.Or(os.Getenv("SALLYPORT_AGENT"), b.agent)}
 }
 
 func build(dir, flag string) (binaries, error) {
