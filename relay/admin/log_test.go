@@ -33,11 +33,11 @@ func TestChangesAreKept(t *testing.T) {
 	t.Parallel()
 	path, _, _ := serve(t)
 	c, ctx := admin.NewClient(path), t.Context()
-	join, err := c.AddGateway(ctx, "plant1", time.Hour)
+	join, err := c.AddGateway(ctx, "plant1", admin.NewJoin{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantStatus(t, 409, second(c.AddGateway(ctx, "plant1", 0)))
+	wantStatus(t, 409, second(c.AddGateway(ctx, "plant1", admin.NewJoin{})))
 	if _, err := c.Publish(ctx, connector.Connector{Gateway: "plant1", Name: "orders", Auth: []string{"key"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func TestFollowersHearAtOnceAndEndWithTheRelay(t *testing.T) {
 			})
 		}()
 	}
-	if _, err := c.AddGateway(ctx, "plant1", time.Hour); err != nil {
+	if _, err := c.AddGateway(ctx, "plant1", admin.NewJoin{}); err != nil {
 		t.Fatal(err)
 	}
 	for range cap(ended) {
