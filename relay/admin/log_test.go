@@ -52,7 +52,7 @@ func TestChangesAreKept(t *testing.T) {
 	}
 	got := changes(t, c, admin.LogQuery{})
 	want := []string{
-		"done: gateway added map[gateway:plant1]", "refused: POST /v1/gateways map[]",
+		"done: gateway added map[approve:false code:" + join.Code + " gateway:plant1 uses:1]", "refused: POST /v1/gateways map[]",
 		"done: connector published map[auth:[key] connector:orders gateway:plant1]",
 		"done: key added map[connector:orders gateway:plant1 key:flow key_id:" + key.ID + "]",
 	}
