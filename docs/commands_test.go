@@ -47,7 +47,7 @@ func TestCommandsExist(t *testing.T) {
 }
 
 var (
-	subForm  = regexp.MustCompile(`^  ([a-z]+) +\S`)
+	subForm  = regexp.MustCompile(`^  ([a-z-]+) +\S`)
 	flagForm = regexp.MustCompile(`^ +(?:-[a-zA-Z], |    )--([a-z-]+)( [a-zA-Z-]+)?(?: {2,}|$)`)
 )
 

@@ -35,6 +35,10 @@ type Config struct {
 	// admin.sock in the data folder.
 	Socket string `yaml:"socket"`
 
+	// Entra lets agents sign on with tokens of Microsoft Entra ID. Which application may link as an agent of which gateway is
+	// said with 'sallyport-relay gateway allow-entra'. Default: the relay takes none.
+	Entra *Entra `yaml:"entra"`
+
 	// Limits bound what callers can make the relay hold.
 	Limits Limits `yaml:"limits"`
 	// Timeouts end what waits.
@@ -48,6 +52,18 @@ type Config struct {
 	AccessLog AccessLog `yaml:"access_log"`
 	// AdminLog is the record of what admins did, in the data folder. It cannot be switched off.
 	AdminLog AdminLog `yaml:"admin_log"`
+}
+
+// Entra says which tokens of Microsoft Entra ID agents can sign on with.
+type Entra struct {
+	// Tenant is the GUID of the one tenant whose tokens count.
+	Tenant string `yaml:"tenant,required"`
+	// Audience are the names of this relay as the tenant has registered it: its application ID URI (api://...), which
+	// version 1 tokens are for, and its client GUID, which version 2 tokens are for. Any other token is refused.
+	Audience []string `yaml:"audience,required"`
+	// Authority is the URL of the cloud's sign-on, for others than the public one: https://login.microsoftonline.us.
+	// Default: https://login.microsoftonline.com.
+	Authority string `yaml:"authority"`
 }
 
 // TLS names the files of a certificate. They are read again when they change; a broken new pair is reported and the
@@ -153,6 +169,11 @@ func Load(name string, data []byte) (Config, error) {
 // check reports everything that is wrong, with its place in the file.
 func (c *Config) check(d *configs.Doc) {
 	c.checkAddresses(d)
+	if c.Entra != nil {
+		if _, err := c.Entra.verifier(); err != nil {
+			d.Errorf("entra", "%v", err)
+		}
+	}
 	for i, s := range c.TrustedProxies {
 		if _, err := parseNetwork(s); err != nil {
 			d.Errorf(fmt.Sprintf("trusted_proxies[%d]", i), "%q is neither an address nor a network (write 10.0.0.0/8)", s)

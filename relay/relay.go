@@ -115,9 +115,11 @@ func (r *Relay) openState(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
-	if r.gateways, err = gateway.New(ctx, r.store, gateway.Config{
-		URL: r.URL(), Dir: dir, Version: r.version, Log: r.log, Peer: r.trusted.Remote,
-	}); err != nil {
+	gc := gateway.Config{URL: r.URL(), Dir: dir, Version: r.version, Log: r.log, Peer: r.trusted.Remote}
+	if err := r.config.takeTokens(&gc); err != nil {
+		return fmt.Errorf("entra: %w", err)
+	}
+	if r.gateways, err = gateway.New(ctx, r.store, gc); err != nil {
 		return fmt.Errorf("load the gateways: %w", err)
 	}
 	if r.connectors, err = connector.NewDirectory(ctx, r.store, r.log); err != nil {

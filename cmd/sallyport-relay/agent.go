@@ -48,7 +48,7 @@ func printAgents(w io.Writer, agents []gateway.AgentStatus) {
 	var rows []string
 	for _, a := range agents {
 		rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s", a.ID, a.Gateway, cmp.Or(a.Name, "-"), agentState(a),
-			day(a.Joined), age(a.KeySince)))
+			day(a.Joined), keyAge(a)))
 	}
 	table(w, "AGENT\tGATEWAY\tMACHINE\tSTATE\tJOINED\tKEY AGE", rows)
 	printPending(w, agents)
@@ -64,6 +64,14 @@ func printClones(w io.Writer, agents []gateway.AgentStatus) {
 				day(a.Clone.Seen), a.Clone.Peer, a.ID, cmp.Or(a.Name, a.Gateway))
 		}
 	}
+}
+
+// keyAge says how old an agent's key is, or that it needs none.
+func keyAge(a gateway.AgentStatus) string {
+	if a.Entra != nil {
+		return "Entra ID"
+	}
+	return age(a.KeySince)
 }
 
 // age says how old a key is, in the unit that fits.

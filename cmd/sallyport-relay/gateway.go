@@ -24,7 +24,7 @@ func (p *program) gatewayCommand() *cobra.Command {
 			func(ctx context.Context, c *admin.Client, name string, how admin.NewJoin) (admin.Join, error) {
 				return c.NewJoin(ctx, name, how)
 			}),
-		p.gatewayList(), p.gatewayRemove())
+		p.allowEntra(), p.disallowEntra(), p.gatewayList(), p.gatewayRemove())
 }
 
 type makeJoin func(ctx context.Context, c *admin.Client, name string, how admin.NewJoin) (admin.Join, error)

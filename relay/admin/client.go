@@ -83,6 +83,17 @@ func (c *Client) ApproveCode(ctx context.Context, code string) ([]string, error)
 	return a.Agents, err
 }
 
+// AllowEntra lets an application link as an agent of a gateway; it gives the rule in full.
+func (c *Client) AllowEntra(ctx context.Context, name string, rule gateway.EntraRule) (gateway.EntraRule, error) {
+	return call[gateway.EntraRule](ctx, c, http.MethodPost, rule, "gateways", name, "entra")
+}
+
+// DisallowEntra takes that away, and closes the application's links.
+func (c *Client) DisallowEntra(ctx context.Context, name string, rule gateway.EntraRule) error {
+	_, err := call[none](ctx, c, http.MethodDelete, rule, "gateways", name, "entra")
+	return err
+}
+
 // RemoveGateway removes a gateway, its agents and its connectors.
 func (c *Client) RemoveGateway(ctx context.Context, name string) error {
 	_, err := call[none](ctx, c, http.MethodDelete, nil, "gateways", name)

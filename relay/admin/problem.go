@@ -25,7 +25,8 @@ func toProblem(err error) *Problem {
 	_, bad := errors.AsType[*badRequest](err)
 	_, name := errors.AsType[*gateway.NameError](err)
 	switch {
-	case invalid, bad, name, errors.Is(err, gateway.ErrCodeLife), errors.Is(err, gateway.ErrCodeUses), errors.Is(err, gateway.ErrFull):
+	case invalid, bad, name, errors.Is(err, gateway.ErrCodeLife), errors.Is(err, gateway.ErrCodeUses), errors.Is(err, gateway.ErrEntra),
+		errors.Is(err, gateway.ErrFull):
 		p.Status, p.Title = http.StatusBadRequest, "The request cannot be fulfilled as it is."
 	case errors.Is(err, gateway.ErrUnknownGateway):
 		p.Status, p.Title = http.StatusNotFound, "There is no such gateway."

@@ -43,6 +43,7 @@ var (
 	ErrFull           = errors.New("there are as many as there can be")
 	ErrCodeLife       = errors.New("a join code cannot live so long")
 	ErrCodeUses       = errors.New("a join code cannot have so many uses")
+	ErrEntra          = errors.New("it cannot be allowed")
 	ErrNotPending     = errors.New("it does not wait for approval; 'sallyport-relay agent list' shows who does")
 	ErrNoLink         = errors.New("no agent of this gateway is connected")
 	ErrNotOffered     = errors.New("no connected agent of this gateway offers the API")
@@ -69,6 +70,10 @@ type Config struct {
 	// CloneProbe is how long an agent's present link has to answer before a link of another process with the same key
 	// takes its place. Default 3 s.
 	CloneProbe time.Duration
+	// Tokens verifies the tokens of agents that sign on with Entra; nil: the relay takes none. Tenant is the one that it
+	// takes them from.
+	Tokens TokenVerifier
+	Tenant string
 	// KeyOverlap is how long an agent's old key is good after it was replaced. Default 10 min.
 	KeyOverlap time.Duration
 }
@@ -182,6 +187,8 @@ func (r *Registry) reconcile(records map[string]Record) {
 				r.expel(l, "the agent was removed")
 			} else if a.Revoked() {
 				r.expel(l, "the agent was revoked")
+			} else if p := l.proved.Load(); p.entra != nil && !record.admits(*p.entra) {
+				r.expel(l, "no rule admits the application any more")
 			} else {
 				l.tellKeyReplaced(a)
 			}

@@ -177,6 +177,8 @@ type Status struct {
 	OpenCodes int `json:"openCodes"`
 	// Warnings are for the admin, one sentence each: agents that do not agree.
 	Warnings []string `json:"warnings,omitempty"`
+	// Entra says which applications link as agents without a join.
+	Entra []EntraRule `json:"entra,omitempty"`
 }
 
 // AgentStatus is an agent at this moment.
@@ -195,6 +197,8 @@ type AgentStatus struct {
 	Peer    string `json:"peer,omitempty"`
 	// Fingerprint of the agent's key, as its own admin sees it too.
 	Fingerprint string `json:"fingerprint,omitempty"`
+	// Entra is who the agent is there, if it signs on with that instead of a key.
+	Entra *EntraName `json:"entra,omitempty"`
 	// KeySince is since when the agent has its key.
 	KeySince time.Time    `json:"keySince,omitzero"`
 	Links    []LinkStatus `json:"links"`
@@ -241,7 +245,7 @@ func (r *Registry) Status() []Status {
 // status is called under Registry.mu.
 func (s *site) status(now time.Time) Status {
 	record := s.record.Load()
-	out := Status{Name: record.Name, Created: record.Created, Agents: []AgentStatus{}}
+	out := Status{Name: record.Name, Created: record.Created, Agents: []AgentStatus{}, Entra: record.Entra}
 	for _, c := range record.Codes {
 		if c.left() > 0 && now.Before(c.Expires) {
 			out.OpenCodes++
@@ -266,13 +270,16 @@ func (s *site) status(now time.Time) Status {
 }
 
 func (a *Agent) status(gateway string) AgentStatus {
-	since := a.KeySince
-	if since.IsZero() {
-		since = a.Joined
+	s := AgentStatus{
+		ID: a.ID, Gateway: gateway, Name: a.Name, Joined: a.Joined, Revoked: a.RevokedAt, Refused: a.RefusedAt,
+		Pending: a.Pending && !a.Revoked(), Code: a.Code, Peer: a.Peer, Entra: a.Entra, Links: []LinkStatus{},
 	}
-	return AgentStatus{
-		KeySince: since,
-		ID:       a.ID, Gateway: gateway, Name: a.Name, Joined: a.Joined, Revoked: a.RevokedAt, Refused: a.RefusedAt,
-		Pending: a.Pending && !a.Revoked(), Code: a.Code, Peer: a.Peer, Fingerprint: tunnel.Fingerprint(a.Key), Links: []LinkStatus{},
+	if a.Entra != nil {
+		return s
 	}
+	s.Fingerprint, s.KeySince = tunnel.Fingerprint(a.Key), a.KeySince
+	if s.KeySince.IsZero() {
+		s.KeySince = a.Joined
+	}
+	return s
 }

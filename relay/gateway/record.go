@@ -25,13 +25,17 @@ type Record struct {
 	Created time.Time `json:"created"`
 	Agents  []Agent   `json:"agents,omitempty"`
 	Codes   []Code    `json:"codes,omitempty"`
+	// Entra says which applications link as agents without a join.
+	Entra []EntraRule `json:"entra,omitempty"`
 }
 
 // An Agent is a member of a gateway.
 type Agent struct {
 	ID string `json:"id"`
-	// Key is the agent's public key (Ed25519).
+	// Key is the agent's public key (Ed25519); none if it signs on with Entra.
 	Key []byte `json:"key"`
+	// Entra is who the agent is there.
+	Entra *EntraName `json:"entra,omitempty"`
 	// KeySince is when Key took the place of another; zero: the agent joined with it.
 	KeySince time.Time `json:"keySince,omitzero"`
 	// OldKey is the key before Key; it is good until OldUntil, so that the agent can change over.
@@ -90,8 +94,10 @@ func (u *users) UnmarshalJSON(text []byte) error {
 // take another agent's ID.
 func AgentID(key ed25519.PublicKey) string {
 	sum := sha256.Sum256(key)
-	return base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").EncodeToString(sum[:10])
+	return base32.NewEncoding(crockford).EncodeToString(sum[:10])
 }
+
+const crockford = "0123456789abcdefghjkmnpqrstvwxyz"
 
 func (r *Record) agent(id string) *Agent {
 	for i := range r.Agents {

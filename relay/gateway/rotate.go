@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"sallyport/relay/gateway/entra"
 	"sallyport/relay/store"
 	"sallyport/tunnel"
 )
@@ -92,7 +93,7 @@ func (r *Registry) rotate(ctx context.Context, c tunnel.Claim, peer string) (tun
 
 // tellKeyReplaced has the agent prove its present key over a link that was opened with the one before it.
 func (l *Link) tellKeyReplaced(a *Agent) {
-	if l.proved.Load().key.Equal(ed25519.PublicKey(a.Key)) {
+	if p := l.proved.Load(); p.entra != nil || p.key.Equal(ed25519.PublicKey(a.Key)) {
 		return
 	}
 	_ = l.SendControl(tunnel.ControlKeyReplaced, tunnel.KeyReplaced{Key: tunnel.Fingerprint(a.Key)}) // the sweep ends links that fail
@@ -100,13 +101,54 @@ func (l *Link) tellKeyReplaced(a *Agent) {
 
 // A proof is what a link's agent has proved last.
 type proof struct {
-	key ed25519.PublicKey
+	key   ed25519.PublicKey
+	entra *entra.Identity // nil: the agent's own key says who it is
 }
 
-// prove takes an agent's proof over a live link. It runs in the link's reader.
+// ended says why the proof is no longer good; empty if it is.
+func (p *proof) ended(a *Agent, now time.Time) string {
+	switch {
+	case p.entra != nil && now.After(p.entra.Expires):
+		return "the agent's token has ended"
+	case p.entra == nil && !a.holds(p.key, now):
+		return "the agent's key was replaced"
+	}
+	return ""
+}
+
+// prove takes an agent's proof over a live link. It runs in the link's reader, and does not wait there for Entra's keys: one
+// proof at a time is looked at, and of those that come meanwhile the last.
 func (r *Registry) prove(l *Link, body []byte) {
+	body = slices.Clone(body) // the reader uses it again
+	l.unread.Store(&body)
+	if !l.proving.CompareAndSwap(false, true) {
+		return
+	}
+	r.serving.Go(func() {
+		for {
+			for body := l.unread.Swap(nil); body != nil; body = l.unread.Swap(nil) {
+				ctx, cancel := context.WithTimeout(context.Background(), proveTimeout)
+				r.judge(ctx, l, *body)
+				cancel()
+			}
+			l.proving.Store(false)
+			if l.unread.Load() == nil || !l.proving.CompareAndSwap(false, true) {
+				return
+			}
+		}
+	})
+}
+
+// proveTimeout bounds the look at a proof.
+const proveTimeout = 10 * time.Second
+
+func (r *Registry) judge(ctx context.Context, l *Link, body []byte) {
 	p, err := l.bond.Check(body)
-	if err == nil {
+	switch {
+	case err != nil:
+	case l.proved.Load().entra != nil:
+		err = r.renew(ctx, l, p)
+	default:
 		err = r.accept(l, p)
 	}
 	if err != nil {
@@ -154,8 +196,11 @@ func (r *Registry) outdated(now time.Time) map[*Link]string {
 	for _, s := range *r.sites.Load() {
 		for _, l := range s.all() {
 			a := s.record.Load().agent(l.Agent)
-			if a != nil && !a.holds(l.proved.Load().key, now) && l.outdated.CompareAndSwap(false, true) {
-				out[l] = "the agent's key was replaced"
+			if a == nil {
+				continue // reconcile ends it
+			}
+			if reason := l.proved.Load().ended(a, now); reason != "" && l.outdated.CompareAndSwap(false, true) {
+				out[l] = reason
 			}
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"sallyport/relay/gateway/entra"
 	"sallyport/relay/store"
 	"sallyport/tunnel"
 )
@@ -88,10 +89,18 @@ func (r *Registry) greet(w http.ResponseWriter, q *http.Request, peer string) *L
 		r.c.Log.Debug("link refused", "peer", peer, "reason", err)
 		return nil // Upgrade has answered
 	}
-	id := tunnel.RelayIdentity{Key: r.key, Node: r.c.Node, Nodes: r.c.Nodes, Version: r.c.Version}
+	id := tunnel.RelayIdentity{Key: r.key, Node: r.c.Node, Nodes: r.c.Nodes, Version: r.c.Version, Tokens: r.c.Tokens != nil}
+	var token *entra.Identity
 	var silent []*Link // links of another process with the agent's key, which did not answer
 	claim, welcome, err := tunnel.Greet(q.Context(), ws, id, func(ctx context.Context, c tunnel.Claim) (w tunnel.Welcome, err error) {
-		w, silent, err = r.verify(ctx, c, peer)
+		if c.Kind == tunnel.KindLink && c.Token != "" {
+			who, err := r.entraMember(ctx, &c, peer)
+			if err != nil {
+				return w, err
+			}
+			token = &who
+		}
+		w, silent, err = r.verify(ctx, c, token, peer)
 		return w, err
 	})
 	if tunnel.IsDeclined(err) {
@@ -114,8 +123,9 @@ func (r *Registry) greet(w http.ResponseWriter, q *http.Request, peer string) *L
 		_ = ws.Close()
 		return nil
 	}
+	claim.Agent, claim.Token = welcome.Agent, ""
 	l := &Link{Gateway: claim.Gateway, Agent: claim.Agent, Since: time.Now(), claim: claim, peer: peer, silent: silent, bond: welcome.Bond}
-	l.proved.Store(&proof{key: claim.Key})
+	l.proved.Store(&proof{key: claim.Key, entra: token})
 	o := r.c.Link
 	o.Log = r.c.Log.With("gateway", l.Gateway, "agent", l.Agent, "slot", claim.Slot)
 	o.Serve, o.GoAway = nil, nil
@@ -126,7 +136,7 @@ func (r *Registry) greet(w http.ResponseWriter, q *http.Request, peer string) *L
 
 // verify decides about a claim whose keys are proved. silent are the links that the new one may replace although they are
 // another process's: they were asked for a sign of life and gave none.
-func (r *Registry) verify(ctx context.Context, c tunnel.Claim, peer string) (w tunnel.Welcome, silent []*Link, err error) {
+func (r *Registry) verify(ctx context.Context, c tunnel.Claim, token *entra.Identity, peer string) (w tunnel.Welcome, silent []*Link, err error) {
 	switch c.Kind {
 	case tunnel.KindJoin:
 		w, err = r.join(ctx, c, peer)
@@ -135,8 +145,10 @@ func (r *Registry) verify(ctx context.Context, c tunnel.Claim, peer string) (w t
 		w, err = r.rotate(ctx, c, peer)
 		return w, nil, err
 	}
-	if err := r.member(c); err != nil {
-		return w, nil, err
+	if token == nil { // its own key says who the agent is
+		if err := r.member(c); err != nil {
+			return w, nil, err
+		}
 	}
 	rivals := r.rivals(c)
 	if len(rivals) > 0 && r.occupied(ctx, rivals) {
@@ -188,10 +200,14 @@ func (r *Registry) member(c tunnel.Claim) error {
 		return refuse("revoked", "an admin has revoked this agent")
 	case a.Pending:
 		return waiting()
-	case c.Slot < 0 || c.Slot >= maxSlots || c.Instance == "" || len(c.Instance) > 64:
+	case outOfBounds(c):
 		return refuse("bad-claim", "the link's slot or instance is out of bounds")
 	}
 	return nil
+}
+
+func outOfBounds(c tunnel.Claim) bool {
+	return c.Slot < 0 || c.Slot >= maxSlots || c.Instance == "" || len(c.Instance) > 64
 }
 
 // join redeems a one-time code.
