@@ -22,6 +22,7 @@ import (
 
 	"sallyport/agent/audit"
 	"sallyport/agent/identity"
+	"sallyport/agent/identity/entra"
 	"sallyport/agent/link"
 	"sallyport/agent/secret"
 	"sallyport/agent/state"
@@ -32,7 +33,7 @@ import (
 type Deps struct {
 	// State is the agent's state directory; the audit record is kept there.
 	State state.Dir
-	// Identity is who this agent is; it has joined.
+	// Identity is who this agent is; it has joined. Nil if the configuration has identity.entra.
 	Identity *identity.Identity
 	// Secrets has the secrets that the configuration names.
 	Secrets *secret.Store
@@ -59,9 +60,11 @@ type Agent struct {
 
 	status status // what 'sallyport-agent state' shows
 
-	live     *identity.Live
-	started  string      // the fingerprint of the key that it started with
-	replaced chan string // capacity 1: the key that the relay has on record
+	entra    *entra.Identity // nil: its own key says who the agent is
+	live     *identity.Live  // nil with entra
+	agent    string          // the ID that the relay gave; empty with entra
+	started  string          // the fingerprint of the key that it started with
+	replaced chan string     // capacity 1: the key that the relay has on record
 
 	now      atomic.Pointer[snapshot]
 	reloadMu sync.Mutex // one Reload at a time
@@ -76,34 +79,50 @@ func New(c *Config, d Deps) (*Agent, error) {
 	if err := mayRun(c, d.Identity); err != nil {
 		return nil, err
 	}
-	a := &Agent{config: *c, deps: d, log: d.Log, status: newStatus(), live: identity.Follow(d.State, d.Identity), replaced: make(chan string, 1)}
+	a := &Agent{config: *c, deps: d, log: d.Log, status: newStatus(), replaced: make(chan string, 1)}
 	snap, err := a.build(c, nil)
 	dialer, dialErr := NewDialer(c, d)
 	if err = errors.Join(err, dialErr); err != nil {
 		return nil, err
 	}
 	a.now.Store(snap)
-	a.started = a.live.Fingerprint()
+	who, relayKey, err := a.identify(c, dialer)
+	if err != nil {
+		return nil, err
+	}
 	if a.audit, err = audit.Open(d.State, audit.Options{Log: d.Log}); err != nil {
 		return nil, err
 	}
 	a.links = link.New(link.Config{
-		Dialer: dialer, Identity: a.live, RelayKey: d.Identity.RelayKey, Links: c.Links, Name: d.Name,
+		Dialer: dialer, Identity: who, RelayKey: relayKey, Links: c.Links, Name: d.Name,
 		Version: d.Version, DrainTimeout: c.DrainTimeout, MaxAge: c.MaxLinkAge, Log: d.Log,
 		Serve: func(s *tunnel.Stream) { a.serve(s) },
 		Up:    a.up, Control: a.control, Changed: a.status.touch,
 	})
-	if d.Identity.Relay != c.Relay {
-		a.log.Info("the configuration names another URL than the join string did; the relay proves the pinned key there",
-			"relay", c.Relay, "joined_at", d.Identity.Relay)
-	}
 	a.warn(c)
 	return a, nil
+}
+
+// identify says who this agent is, and which key the relay has to prove.
+func (a *Agent) identify(c *Config, dialer *link.Dialer) (who link.Identity, relayKey string, err error) {
+	if c.Identity.Entra != nil {
+		a.entra, err = newEntra(c, a.deps, dialer)
+		return a.entra, c.Identity.Entra.RelayKey, err
+	}
+	id := a.deps.Identity
+	if id.Relay != c.Relay {
+		a.log.Info("the configuration names another URL than the join string did; the relay proves the pinned key there",
+			"relay", c.Relay, "joined_at", id.Relay)
+	}
+	a.live, a.started, a.agent = identity.Follow(a.deps.State, id), id.Fingerprint(), id.Agent
+	return a.live, id.RelayKey, nil
 }
 
 // mayRun says why this identity cannot serve this configuration.
 func mayRun(c *Config, id *identity.Identity) error {
 	switch {
+	case c.Identity.Entra != nil:
+		return nil
 	case id == nil || !id.Joined:
 		return fmt.Errorf("%w: the relay has not confirmed it; run 'sallyport-agent join' again with the same join string", identity.ErrNone)
 	case id.Gateway != c.Gateway:
@@ -141,12 +160,13 @@ func (a *Agent) Run(ctx context.Context) error {
 	var auditErr error
 	recording.Go(func() { auditErr = a.audit.Run(late) })
 	a.event(audit.Event{
-		Kind: audit.Start, Gateway: a.config.Gateway, Agent: a.deps.Identity.Agent, Relay: a.config.Relay,
+		Kind: audit.Start, Gateway: a.config.Gateway, Agent: a.agent, Relay: a.config.Relay,
 		Version: a.deps.Version, Hash: a.now.Load().hash, Key: a.started,
 	})
 	watching.Go(func() { a.watch(ctx) })
 	recording.Go(func() { a.keepStatus(late) })
 	recording.Go(func() { a.keepKey(late) })
+	recording.Go(func() { a.keepToken(late) })
 	err := a.links.Run(ctx)
 	watching.Wait()
 	for _, api := range a.now.Load().apis {
@@ -156,6 +176,14 @@ func (a *Agent) Run(ctx context.Context) error {
 	end()
 	recording.Wait()
 	return errors.Join(err, auditErr)
+}
+
+// Identity says who the agent is, for logs.
+func (a *Agent) Identity() slog.LogValuer {
+	if a.entra != nil {
+		return a.entra
+	}
+	return a.deps.Identity
 }
 
 // Up is the number of links that the relay can use now.

@@ -36,6 +36,8 @@ type Config struct {
 	// A PEM file with certificate authorities that are trusted for the relay besides the operating system's, for a
 	// network that inspects TLS.
 	CA string `yaml:"ca"`
+	// Who this agent is to the relay. Default: the key that 'sallyport-agent join' made.
+	Identity Identity `yaml:"identity"`
 	// How long running requests may go on when the agent stops. Default: 30s.
 	DrainTimeout time.Duration `yaml:"drain_timeout"`
 	// Kerberos for Windows authentication on Linux. Windows has its own.
@@ -43,6 +45,39 @@ type Config struct {
 
 	// Warnings says what is valid and yet worth a second look, one line each, in the form of errors.
 	Warnings []string `yaml:"-"`
+}
+
+// Identity says who this agent is to the relay.
+type Identity struct {
+	// The agent signs on with a token of Microsoft Entra ID. It does not join then: the relay lets its application in with
+	// 'sallyport-relay gateway allow-entra'.
+	Entra *Entra `yaml:"entra"`
+}
+
+// Entra says who the agent is in Microsoft Entra ID. Token requests go through 'proxy' and trust 'ca', as links do.
+type Entra struct {
+	// How the agent proves itself to Entra: managed-identity (of an Azure machine), arc (of a machine that Azure Arc
+	// knows), workload (a Kubernetes workload identity), client-secret, certificate, environment (azidentity's variables)
+	// or cli (whoever is signed on with az, for trying it out).
+	Credential string `yaml:"credential,required" enum:"managed-identity,arc,workload,client-secret,certificate,environment,cli"`
+	// The tenant's GUID, for client-secret and certificate; workload and cli know theirs.
+	Tenant string `yaml:"tenant"`
+	// The application's client GUID, for client-secret and certificate; of a user-assigned managed identity; workload knows
+	// its own.
+	Client string `yaml:"client"`
+	// What the token is for: the relay's application ID URI or client GUID, and /.default (api://sallyport/.default).
+	Scope string `yaml:"scope,required"`
+	// The fingerprint of the relay's signing key (sha256:...), which 'sallyport-relay status' shows. The agent shows no token
+	// to a relay that does not prove this key.
+	RelayKey string `yaml:"relay_key,required"`
+	// The name of the secret with the application's secret, for client-secret, or with the password of the certificate's
+	// key. Set it with: sallyport-agent secret set NAME.
+	Secret string `yaml:"secret"`
+	// The path of a PEM or PKCS#12 file with the certificate and its key, for certificate. It must be private.
+	Certificate string `yaml:"certificate"`
+	// The URL of the cloud's sign-on, for others than the public one: https://login.microsoftonline.us. Default:
+	// https://login.microsoftonline.com.
+	Authority string `yaml:"authority"`
 }
 
 // Log says what the agent writes about itself.

@@ -66,6 +66,9 @@ func notRotated(dir state.Dir, id *identity.Identity, err error) error {
 // keyReplaced takes the relay's word that this agent has another key on record than the link was proved with. It is called
 // in a link's reader; keepKey does the work.
 func (a *Agent) keyReplaced(body []byte) {
+	if a.live == nil {
+		return // a token says who the agent is
+	}
 	var m tunnel.KeyReplaced
 	if err := json.Unmarshal(body, &m); err != nil {
 		a.log.Debug("a control message could not be read", "kind", tunnel.ControlKeyReplaced, "error", err)
@@ -80,7 +83,7 @@ func (a *Agent) keyReplaced(body []byte) {
 // up is called for each link that has come up.
 func (a *Agent) up(l *tunnel.Link) {
 	a.offer(l)
-	if a.live.Unsettled() { // the link was proved with a key that the disk has as the next one
+	if a.live != nil && a.live.Unsettled() { // the link was proved with a key that the disk has as the next one
 		select {
 		case a.replaced <- a.live.Fingerprint():
 		default:
@@ -101,7 +104,7 @@ func (a *Agent) keepKey(ctx context.Context) {
 				recorded = now
 				a.log.Info("the agent's key was replaced", "fingerprint", now)
 				a.event(audit.Event{
-					Kind: audit.Key, Gateway: a.config.Gateway, Agent: a.deps.Identity.Agent, Relay: a.config.Relay, Key: now,
+					Kind: audit.Key, Gateway: a.config.Gateway, Agent: a.agent, Relay: a.config.Relay, Key: now,
 				})
 			}
 			a.changeOver(ctx, key)

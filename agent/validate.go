@@ -52,6 +52,9 @@ func (v validator) config() {
 			v.Errorf("proxy", "%v", err)
 		}
 	}
+	if c.Identity.Entra != nil {
+		v.entra("identity.entra", c.Identity.Entra)
+	}
 	if len(c.APIs) == 0 {
 		v.warnf("apis", "no APIs: nothing can be called (add one under apis)")
 	}

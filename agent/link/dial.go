@@ -113,7 +113,7 @@ func (d *Dialer) dial(ctx context.Context, who tunnel.AgentIdentity, relayKey st
 }
 
 func (d *Dialer) open(ctx context.Context) (*websocket.Conn, error) {
-	conn, err := d.reach(ctx)
+	conn, err := d.reach(ctx, d.relay)
 	if err != nil {
 		return nil, err
 	}
@@ -125,16 +125,16 @@ func (d *Dialer) open(ctx context.Context) (*websocket.Conn, error) {
 	return d.upgrade(ctx, conn)
 }
 
-// reach opens a TCP connection to the relay, through a proxy if there is one.
-func (d *Dialer) reach(ctx context.Context) (net.Conn, error) {
-	target := hostPort(d.relay)
+// reach opens a TCP connection to the URL's host, through a proxy if there is one.
+func (d *Dialer) reach(ctx context.Context, u *url.URL) (net.Conn, error) {
+	target := hostPort(u)
 	if d.proxy != nil {
-		p, err := d.proxy(d.relay)
+		p, err := d.proxy(u)
 		if err != nil {
 			return nil, dialFailed("find out the proxy", "look at HTTPS_PROXY, or set 'proxy' in agent.yaml", errors.New(hide(err.Error())))
 		}
 		if p != nil {
-			d.log.Debug("dialing through a proxy", "proxy", shown(p), "relay", d.relay.String())
+			d.log.Debug("dialing through a proxy", "proxy", shown(p), "relay", u.String())
 			return d.dialProxy(ctx, p, target)
 		}
 	}

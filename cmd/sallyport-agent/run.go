@@ -41,9 +41,11 @@ func (p *program) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	id, err := identity.Load(dir)
-	if err != nil {
-		return err
+	var id *identity.Identity // with identity.entra there is none of its own
+	if c.Identity.Entra == nil {
+		if id, err = identity.Load(dir); err != nil {
+			return err
+		}
 	}
 	store, err := p.secrets(dir)
 	if err != nil {
@@ -56,7 +58,7 @@ func (p *program) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	log.Info("agent starts", "version", version(), "identity", id, "relay", c.Relay, "config", p.config, "state", dir.String())
+	log.Info("agent starts", "version", version(), "identity", a.Identity(), "relay", c.Relay, "config", p.config, "state", dir.String())
 	ballast := make([]byte, ballastSize)
 	err = a.Run(ctx)
 	runtime.KeepAlive(ballast)

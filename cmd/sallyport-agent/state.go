@@ -23,8 +23,10 @@ type stateReport struct {
 	Agent   string `json:"agent,omitempty"`
 	Joined  bool   `json:"joined"`
 	// Fingerprint is that of the agent's key, made at KeySince.
-	Fingerprint string    `json:"fingerprint"`
-	KeySince    time.Time `json:"keySince"`
+	Fingerprint string    `json:"fingerprint,omitempty"`
+	KeySince    time.Time `json:"keySince,omitzero"`
+	// Entra is how the agent signs on there, if it does; it has no key of its own then.
+	Entra string `json:"entra,omitempty"`
 	agent.Status
 }
 
@@ -50,12 +52,16 @@ func (p *program) showState(asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	id, err := identity.Load(dir)
-	if err != nil {
-		return err
-	}
-	r := stateReport{
-		Gateway: id.Gateway, Relay: id.Relay, Agent: id.Agent, Joined: id.Joined, Fingerprint: id.Fingerprint(), KeySince: id.Created,
+	r := stateReport{Gateway: c.Gateway, Relay: c.Relay}
+	if e := c.Identity.Entra; e != nil {
+		r.Entra = e.Credential
+	} else {
+		id, err := identity.Load(dir)
+		if err != nil {
+			return err
+		}
+		r.Gateway, r.Relay, r.Agent, r.Joined = id.Gateway, id.Relay, id.Agent, id.Joined
+		r.Fingerprint, r.KeySince = id.Fingerprint(), id.Created
 	}
 	if r.Status, err = agent.ReadStatus(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -75,8 +81,12 @@ func (r *stateReport) print(w io.Writer) {
 		member = r.Agent
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "gateway\t%s\nrelay\t%s\nagent\t%s\nfingerprint\t%s\nkey made\t%s\n",
-		r.Gateway, r.Relay, member, r.Fingerprint, r.KeySince.Local().Format("2006-01-02 15:04"))
+	fmt.Fprintf(t, "gateway\t%s\nrelay\t%s\n", r.Gateway, r.Relay)
+	if r.Entra != "" {
+		fmt.Fprintf(t, "Entra ID\t%s\n", r.Entra)
+	} else {
+		fmt.Fprintf(t, "agent\t%s\nfingerprint\t%s\nkey made\t%s\n", member, r.Fingerprint, r.KeySince.Local().Format("2006-01-02 15:04"))
+	}
 	if !r.Running {
 		fmt.Fprintln(t, "running\tno")
 	}

@@ -44,6 +44,7 @@ type box struct {
 	extraAgent   string                 // more lines for agent.yaml
 	relayURL     string                 // the relay's URL for the agent; "" is url
 	agentEnv     []string
+	relayEnv     []string
 }
 
 // newBox makes the directory, the CA and the relay's configuration; it starts nothing.
@@ -158,7 +159,7 @@ func (b *box) path(name string) string { return filepath.Join(b.dir, name) }
 func (b *box) startRelay() {
 	b.t.Helper()
 	write(b.t, b.path("relay.yaml"), []byte(fmt.Sprintf(relayYAML, b.url, b.addr, b.dir)+b.extraRelay))
-	b.relay = start(b.t, "relay", b.logs["relay"], nil, b.bin.relay, "serve", "--config", b.path("relay.yaml"))
+	b.relay = start(b.t, "relay", b.logs["relay"], b.relayEnv, b.bin.relay, "serve", "--config", b.path("relay.yaml"))
 	client := b.client(1)
 	eventually(b.t, 20*time.Second, "the relay is ready", func() bool {
 		if !b.relay.running() {
