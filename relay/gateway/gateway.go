@@ -87,10 +87,12 @@ const (
 
 // A Registry holds the gateways and the links. It is safe for concurrent use.
 type Registry struct {
-	c        Config
-	key      ed25519.PrivateKey
-	records  *store.Mirror[Record]
-	unproved *doorkeeper
+	c       Config
+	key     ed25519.PrivateKey
+	records *store.Mirror[Record]
+	// definitions go with their gateway.
+	definitions *store.Definitions
+	unproved    *doorkeeper
 
 	// sites is replaced, never changed, so that Pick takes no lock.
 	sites atomic.Pointer[map[string]*site]
@@ -130,7 +132,10 @@ func New(ctx context.Context, st *store.Store, c Config) (*Registry, error) {
 			return host
 		}
 	}
-	r := &Registry{c: c, unproved: newDoorkeeper(), retiring: map[*Link]struct{}{}, opened: time.Now(), news: make(chan struct{})}
+	r := &Registry{
+		c: c, unproved: newDoorkeeper(), retiring: map[*Link]struct{}{}, opened: time.Now(), news: make(chan struct{}),
+		definitions: st.Definitions(),
+	}
 	r.sites.Store(&map[string]*site{})
 	bucket, err := st.Bucket(ctx, "gateways")
 	if err != nil {

@@ -52,6 +52,12 @@ func (r *Registry) AddGateway(ctx context.Context, name string, use CodeUse) (Ad
 	if err != nil {
 		return Admission{}, err
 	}
+	// Of a gateway of this name that was removed while the store failed, nothing may be left to this one.
+	if !r.Exists(name) {
+		if err := r.definitions.DeleteGateway(ctx, name); err != nil {
+			return tunnel.JoinString{}, fmt.Errorf("add gateway %s: %w", name, err)
+		}
+	}
 	record := Record{Name: name, Created: time.Now().UTC(), Codes: []Code{code}}
 	err = r.records.Create(ctx, name, record)
 	if errors.Is(err, store.ErrExists) {
@@ -109,10 +115,13 @@ func unknownGateway(name string, err error) error {
 	return fmt.Errorf("change gateway %s: %w", name, err)
 }
 
-// RemoveGateway forgets a gateway and its agents, and closes their links.
+// RemoveGateway forgets a gateway, its agents and their APIs' definitions, and closes the links.
 func (r *Registry) RemoveGateway(ctx context.Context, name string) error {
 	if err := r.records.Delete(ctx, name); err != nil {
 		return unknownGateway(name, err)
+	}
+	if err := r.definitions.DeleteGateway(ctx, name); err != nil {
+		return fmt.Errorf("gateway %s was removed, but not what is kept of its APIs: %w", name, err)
 	}
 	return nil
 }

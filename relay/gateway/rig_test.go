@@ -20,6 +20,7 @@ import (
 
 // A rig is a registry that serves links on loopback.
 type rig struct {
+	st    *store.Store
 	t     *testing.T
 	r     *gateway.Registry
 	url   string // ws://
@@ -81,6 +82,7 @@ func openRigWith(t *testing.T, dir string, set func(*gateway.Config)) *rig {
 		}
 	})
 	srv := httptest.NewServer(http.HandlerFunc(r.ServeLink))
+	g.st = st
 	g.r, g.url = r, "ws"+strings.TrimPrefix(srv.URL, "http")+tunnel.Path
 	g.close = sync.OnceFunc(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)

@@ -1,7 +1,7 @@
 // Package store keeps everything durable of the relay in NATS JetStream, which runs inside the relay's own process
-// with its files in one folder: configuration in buckets of keys and values, written synchronously, the access log
-// in a stream that is written behind a bounded queue, so that no call ever waits for a disk, and what admins did in
-// another stream, written synchronously.
+// with its files in one folder: configuration in buckets of keys and values, written synchronously, the APIs'
+// definitions as objects, the access log in a stream that is written behind a bounded queue, so that no call ever waits
+// for a disk, and what admins did in another stream, written synchronously.
 //
 // It knows bytes, keys and revisions. What the records mean is the business of relay/gateway and relay/connector,
 // which keep a Mirror of their bucket in memory, so that the path of a request never reads the store either.
@@ -85,6 +85,8 @@ type Store struct {
 	js      jetstream.JetStream
 	witness *witness
 	access  *accessLog
+	// definitions are the APIs' descriptions, as the agents shipped them.
+	definitions *Definitions
 
 	mu        sync.Mutex // guards what follows
 	server    *server.Server
@@ -154,6 +156,9 @@ func (s *Store) start(ctx context.Context, c Config) (err error) {
 		return fmt.Errorf("use JetStream of the embedded server: %w", err)
 	}
 	if err := s.checkBuckets(ctx); err != nil {
+		return err
+	}
+	if s.definitions, err = openDefinitions(ctx, s.js); err != nil {
 		return err
 	}
 	if err := s.openChanges(ctx, c.ChangesMaxBytes, c.ChangesMaxAge); err != nil {
