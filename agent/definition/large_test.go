@@ -1,0 +1,93 @@
+package definition_test
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"sallyport/agent/definition"
+)
+
+// largeTime and largeMemory are what docs/agent.md states for a document of 30 MB, with room for a machine that does other
+// things as well.
+const (
+	largeTime   = time.Minute
+	largeMemory = 2 << 30
+)
+
+func large(yaml bool, size int) string {
+	var b strings.Builder
+	if yaml {
+		b.WriteString("openapi: 3.0.0\nservers:\n  - url: http://erp.corp.example/api\npaths:\n")
+	} else {
+		b.WriteString(`{"openapi":"3.0.0","servers":[{"url":"http://erp.corp.example/api"}],"paths":{`)
+	}
+	i := 0
+	for ; b.Len() < size; i++ {
+		if yaml {
+			fmt.Fprintf(&b, "  /orders%d/{id}:\n    get:\n      operationId: op%d\n      description: |\n        Of http://erp.corp.example/x and\n        more\n"+
+				"      parameters:\n        - name: id\n          in: path\n          required: true\n          schema: {type: string}\n      responses:\n"+
+				"        '200':\n          description: ok\n          content:\n            application/json:\n              schema:\n                $ref: '#/components/schemas/X%d'\n", i, i, i)
+			continue
+		}
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, `"/orders%d/{id}":{"get":{"operationId":"op%d","description":"Of http://erp.corp.example/x and more","parameters":[{"name":"id","in":"path","required":true,`+
+			`"schema":{"type":"string"}}],"responses":{"200":{"description":"ok","content":{"application/json":{"schema":{"$ref":"#/components/schemas/X%d"}}}}}}}`, i, i, i)
+	}
+	if yaml {
+		b.WriteString("components:\n  schemas:\n")
+	} else {
+		b.WriteString(`},"components":{"schemas":{`)
+	}
+	for k := range i {
+		switch {
+		case yaml:
+			fmt.Fprintf(&b, "    X%d: {type: object}\n", k)
+		case k > 0:
+			b.WriteByte(',')
+			fallthrough
+		default:
+			fmt.Fprintf(&b, `"X%d":{"type":"object"}`, k)
+		}
+	}
+	if !yaml {
+		b.WriteString("}}}")
+	}
+	return b.String()
+}
+
+// TestLargeDocuments runs by itself, for its measurement of memory.
+func TestLargeDocuments(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		yaml bool
+	}{{"x.json", false}, {"x.yaml", true}} {
+		doc := large(c.yaml, 27<<20)
+		if len(doc) > definition.MaxSize {
+			t.Fatal(len(doc))
+		}
+		o := options(t, "http://erp.corp.example/api", "GET /orders1/{id}", "GET /orders777/{id}", "GET /orders20000/{id}")
+		runtime.GC()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		began := time.Now()
+		r, err := definition.Cut(c.name, []byte(doc), o)
+		took := time.Since(began)
+		runtime.ReadMemStats(&after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		grown := after.HeapSys - before.HeapSys
+		t.Logf("%s: %d bytes in %v, the heap has grown by %d MB, all allocations %d MB", c.name, len(doc), took, grown>>20, (after.TotalAlloc-before.TotalAlloc)>>20)
+		if r.Report.Operations != 3 || len(r.Body) > 2000 || strings.Contains(string(r.Body), "corp") {
+			t.Errorf("%d operations, %d bytes", r.Report.Operations, len(r.Body))
+		}
+		if took > largeTime || grown > largeMemory {
+			t.Errorf("%s took %v and %d MB", c.name, took, grown>>20)
+		}
+	}
+}
