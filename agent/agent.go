@@ -2,7 +2,8 @@
 // makes the calls and records them.
 //
 // This file is its table of contents. Where things are: config.go (agent.yaml), apis.go (what the configuration becomes),
-// exchange.go (one call), reload.go (another configuration), join.go (membership), rotate.go (its key), status.go (what an admin sees); link/ (getting to the relay), policy/
+// exchange.go (one call), reload.go (another configuration), ship.go and describe.go (the APIs' descriptions), join.go
+// (membership), rotate.go (its key), status.go (what an admin sees); link/ (getting to the relay), policy/
 // (the allow-list), upstream/ (the call), winauth/ (signing on), identity/, secret/, audit/ and state/ (what is on the
 // disk). It reads no flags and no environment: cmd/sallyport-agent does.
 //
@@ -57,6 +58,7 @@ type Agent struct {
 	log    *slog.Logger
 	audit  *audit.Log
 	links  *link.Links
+	ship   *shipper
 
 	status status // what 'sallyport-agent state' shows
 
@@ -79,7 +81,7 @@ func New(c *Config, d Deps) (*Agent, error) {
 	if err := mayRun(c, d.Identity); err != nil {
 		return nil, err
 	}
-	a := &Agent{config: *c, deps: d, log: d.Log, status: newStatus(), replaced: make(chan string, 1)}
+	a := &Agent{config: *c, deps: d, log: d.Log, status: newStatus(), replaced: make(chan string, 1), ship: newShipper()}
 	snap, err := a.build(c, nil)
 	dialer, dialErr := NewDialer(c, d)
 	if err = errors.Join(err, dialErr); err != nil {
@@ -167,6 +169,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	recording.Go(func() { a.keepStatus(late) })
 	recording.Go(func() { a.keepKey(late) })
 	recording.Go(func() { a.keepToken(late) })
+	watching.Go(func() { a.describe(ctx) })
 	err := a.links.Run(ctx)
 	watching.Wait()
 	for _, api := range a.now.Load().apis {
@@ -223,6 +226,8 @@ type offered struct {
 type offeredAPI struct {
 	Name   string `json:"name"`
 	Policy string `json:"policy"`
+	// Definition is the digest of what leaves of the API's description, once it is known; or "none".
+	Definition string `json:"definition,omitempty"`
 }
 
 // offer tells one link what there is now. SendControl queues and does not wait.
@@ -232,7 +237,7 @@ func (a *Agent) offer(l *tunnel.Link) {
 	snap := a.now.Load()
 	body := offered{APIs: make([]offeredAPI, 0, len(snap.names)), Policy: snap.hash}
 	for _, name := range snap.names {
-		body.APIs = append(body.APIs, offeredAPI{name, snap.apis[name].policy.Hash()})
+		body.APIs = append(body.APIs, offeredAPI{name, snap.apis[name].policy.Hash(), a.ship.get(name).digest})
 	}
 	if err := l.SendControl(offerKind, body); err != nil {
 		a.log.Debug("no offer sent", "error", err) // the link has ended; the next one gets it

@@ -33,6 +33,7 @@ type api struct {
 	overrides []string // fields that policy.StripOverrides leaves alone
 	transport *upstream.Transport
 	key       string // of all that shapes the transport
+	from      *API   // its settings
 }
 
 // build makes a snapshot. The transport of an API that has not changed is old's, so that its connections stay.
@@ -77,7 +78,7 @@ func (a *Agent) buildAPI(c *Config, from *API, old *snapshot) (*api, error) {
 	}
 	one := &api{
 		name: from.Name, policy: from.Policy(), overrides: from.Headers.AllowMethodOverride,
-		key: transportKey(c, from, files),
+		key: transportKey(c, from, files), from: from,
 	}
 	if old != nil && old.apis[from.Name] != nil && old.apis[from.Name].key == one.key {
 		one.transport = old.apis[from.Name].transport
@@ -101,7 +102,7 @@ func (a *Agent) buildAPI(c *Config, from *API, old *snapshot) (*api, error) {
 // transportKey names everything that shapes a transport: not the rules, which change without a new connection.
 func transportKey(c *Config, from *API, files tlsFiles) string {
 	shape := *from
-	shape.Allow, shape.Headers = nil, Headers{}
+	shape.Allow, shape.Headers, shape.Definition, shape.Samples = nil, Headers{}, "", nil
 	data, err := json.Marshal(struct {
 		API      API
 		Kerberos Kerberos

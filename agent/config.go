@@ -113,6 +113,14 @@ type API struct {
 	Headers Headers `yaml:"headers"`
 	// How long an upgraded connection or an event stream may be silent. Default: 10m.
 	IdleTimeout time.Duration `yaml:"idle_timeout"`
+	// What makers get to know of the API: a file with its description (OpenAPI 2.0, 3.0, 3.1 or a Postman collection, JSON or
+	// YAML; relative to this file, or file:/absolute/path), a path on the API's host that begins with "/"
+	// (/swagger/v1/swagger.json), or none. Only what the rules allow leaves, without addresses: docs/agent.md. Default: a
+	// description is drafted from the rules.
+	Definition string `yaml:"definition"`
+	// JSON files that show what operations take and answer, for an API without a description. Names and types leave, values
+	// do not.
+	Samples []Sample `yaml:"samples"`
 	// Hosts whose absolute links may reach callers although they are not the API's. Links to any other internal host are
 	// removed.
 	LinkHosts []string `yaml:"link_hosts"`
@@ -129,6 +137,16 @@ func (a *API) Address() *url.URL {
 
 // Policy is the allow-list, compiled.
 func (a *API) Policy() *policy.Policy { return a.policy }
+
+// Sample shows what an operation takes and answers.
+type Sample struct {
+	// The operation, as it follows from a rule: GET /orders/{id}.
+	Operation string `yaml:"operation,required"`
+	// The path of a JSON file with a request's body.
+	Request string `yaml:"request"`
+	// The path of a JSON file with an answer's body.
+	Response string `yaml:"response"`
+}
 
 // Limits are the bounds of each exchange with an API.
 type Limits struct {

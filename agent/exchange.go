@@ -36,6 +36,10 @@ func (a *Agent) serve(st upstream.Stream) {
 
 // exchange decides and calls, and fills in what is recorded about it.
 func (a *Agent) exchange(st upstream.Stream, in *tunnel.Request, e *audit.Event) {
+	if in.API == "" { // the relay's own question
+		a.serveOwn(st, in, e)
+		return
+	}
 	api := a.now.Load().apis[in.API]
 	if api == nil {
 		a.refuse(st, e, http.StatusNotFound, unknownProblem())

@@ -34,6 +34,7 @@ func (a *Agent) Reload(c *Config) error {
 	}
 	a.now.Store(next)
 	old.discard(next)
+	a.ship.wake()
 	a.links.Each(a.offer)
 	a.event(audit.Event{Kind: audit.Policy, Hash: next.hash})
 	a.log.Info("configuration in force", "apis", len(next.names), "policy", next.hash)

@@ -111,9 +111,27 @@ func (v validator) api(path string, a *API) {
 			v.warnf(p, "%s lets callers replace the method or the path of a request, so they can call what no rule admits", name)
 		}
 	}
+	v.definition(path, a)
 	for i, host := range a.LinkHosts {
 		if u, err := url.Parse("//" + host); err != nil || host == "" || u.Host != host || u.User != nil {
 			v.Errorf(fmt.Sprintf("%s.link_hosts[%d]", path, i), "%q is not a host (write erp.corp.example, or with a port erp.corp.example:8080)", host)
+		}
+	}
+}
+
+func (v validator) definition(path string, a *API) {
+	if strings.HasPrefix(a.Definition, "/") && strings.ContainsAny(a.Definition, " #\\") {
+		v.Errorf(path+".definition", "definition: %q is no path on the API (encode blanks as %%20, or write file:/absolute/path for a file)", a.Definition)
+	}
+	if strings.Contains(a.Definition, "://") {
+		v.Errorf(path+".definition", "definition: a URL is not read (write a file, or the path on the API's own host: /swagger/v1/swagger.json)")
+	}
+	if len(a.Samples) > 0 && a.Definition != "" {
+		v.Errorf(path+".samples", "samples are for an API without a definition (remove one of the two)")
+	}
+	for i, s := range a.Samples {
+		if method, path2, ok := strings.Cut(s.Operation, " "); !ok || method == "" || !strings.HasPrefix(path2, "/") {
+			v.Errorf(fmt.Sprintf("%s.samples[%d].operation", path, i), "%q is no operation (write a method and a path: GET /orders/{id})", s.Operation)
 		}
 	}
 }

@@ -34,7 +34,9 @@ const (
 	Key    Kind = "key"    // the agent's key was replaced
 	Policy Kind = "policy" // another configuration is in force
 	Gap    Kind = "gap"    // events were lost: Lost of them
-	Repair Kind = "repair" // the line before this one was cut off by a crash
+	// Definition is that an API's description has left for the relay.
+	Definition Kind = "definition"
+	Repair     Kind = "repair" // the line before this one was cut off by a crash
 )
 
 // Verdicts of a call.
@@ -83,7 +85,7 @@ type Event struct {
 	Version string `json:"version,omitempty"`
 	// Key is the fingerprint of the agent's key: Start, Key.
 	Key string `json:"key,omitempty"`
-	// Hash names the policy in force, as the relay shows it too: Start, Policy.
+	// Hash names the policy in force, as the relay shows it too: Start, Policy. Or what has left: Definition.
 	Hash string `json:"hash,omitempty"`
 	// Lost is how many events are missing: Gap.
 	Lost uint64 `json:"lost,omitempty"`

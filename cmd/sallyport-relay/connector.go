@@ -13,6 +13,7 @@ import (
 	"sallyport/configs"
 	"sallyport/relay/admin"
 	"sallyport/relay/connector"
+	"sallyport/relay/store"
 )
 
 func (p *program) connectorCommand() *cobra.Command {
@@ -203,10 +204,27 @@ func printConnectors(w io.Writer, list []admin.Published) {
 	}
 	var rows []string
 	for _, c := range list {
-		rows = append(rows, fmt.Sprintf("%s/%s\t%s\t%s\t%s\t%s", c.Gateway, c.Name, c.API, strings.Join(c.Auth, ","),
-			cmp.Or(c.Unavailable, "ready"), strings.Join(append([]string{c.URL}, c.HostURLs...), " ")))
+		rows = append(rows, fmt.Sprintf("%s/%s\t%s\t%s\t%s\t%s\t%s", c.Gateway, c.Name, c.API, strings.Join(c.Auth, ","),
+			cmp.Or(c.Unavailable, "ready"), definitionAge(c.Definition), strings.Join(append([]string{c.URL}, c.HostURLs...), " ")))
 	}
-	table(w, "CONNECTOR\tAPI\tAUTH\tSTATE\tURL", rows)
+	table(w, "CONNECTOR\tAPI\tAUTH\tSTATE\tDEFINITION\tURL", rows)
+}
+
+// definitionAge says whether the API's description has come from an agent, and how long ago.
+func definitionAge(d *store.DefinitionInfo) string {
+	if d == nil {
+		return "none"
+	}
+	switch age := time.Since(d.At); {
+	case age < time.Minute:
+		return "new"
+	case age < time.Hour:
+		return fmt.Sprintf("%dm old", int(age.Minutes()))
+	case age < 48*time.Hour:
+		return fmt.Sprintf("%dh old", int(age.Hours()))
+	default:
+		return fmt.Sprintf("%dd old", int(age.Hours()/24))
+	}
 }
 
 func (p *program) connectorUnpublish() *cobra.Command {

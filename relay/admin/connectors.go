@@ -6,13 +6,24 @@ import (
 
 	"sallyport/relay/connector"
 	"sallyport/relay/gateway"
+	"sallyport/relay/store"
 )
 
-func (a *Admin) listConnectors(*http.Request) (int, any, error) {
+func (a *Admin) listConnectors(q *http.Request) (int, any, error) {
 	list := a.c.Connectors.List()
+	definitions, err := a.c.Store.Definitions().List(q.Context())
+	if err != nil {
+		return 0, nil, err
+	}
+	known := make(map[[2]string]*store.DefinitionInfo, len(definitions))
+	for i, d := range definitions {
+		known[[2]string{d.Gateway, d.API}] = &definitions[i]
+	}
 	out := make([]Published, 0, len(list))
 	for _, c := range list {
-		out = append(out, a.published(c))
+		p := a.published(c)
+		p.Definition = known[[2]string{c.Gateway, c.API}]
+		out = append(out, p)
 	}
 	return http.StatusOK, List[Published]{out}, nil
 }

@@ -5,6 +5,7 @@ import (
 
 	"sallyport/relay/connector"
 	"sallyport/relay/gateway"
+	"sallyport/relay/store"
 )
 
 // AddGateway is the body of POST /v1/gateways.
@@ -59,6 +60,8 @@ type Published struct {
 	HostURLs []string `json:"hostUrls,omitempty"`
 	// Unavailable says why a call would not get through at this moment; empty: it would.
 	Unavailable string `json:"unavailable,omitempty"`
+	// Definition is what is known of the API's description; absent if there is none.
+	Definition *store.DefinitionInfo `json:"definition,omitempty"`
 }
 
 // What became of a connector.

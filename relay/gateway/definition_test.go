@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/relay/gateway"
 	"sallyport/relay/store"
 )
 
@@ -27,7 +28,7 @@ func TestDefinitionsGoWithTheGateway(t *testing.T) {
 			t.Errorf("%s: %v", when, err)
 		}
 	}
-	add := func() error { _, err := g.r.AddGateway(t.Context(), "plant1", 0); return err }
+	add := func() error { _, err := g.r.AddGateway(t.Context(), "plant1", gateway.CodeUse{}); return err }
 
 	if err := add(); err != nil {
 		t.Fatal(err)

@@ -92,6 +92,7 @@ type Registry struct {
 	records *store.Mirror[Record]
 	// definitions go with their gateway.
 	definitions *store.Definitions
+	puller      *puller
 	unproved    *doorkeeper
 
 	// sites is replaced, never changed, so that Pick takes no lock.
@@ -134,7 +135,7 @@ func New(ctx context.Context, st *store.Store, c Config) (*Registry, error) {
 	}
 	r := &Registry{
 		c: c, unproved: newDoorkeeper(), retiring: map[*Link]struct{}{}, opened: time.Now(), news: make(chan struct{}),
-		definitions: st.Definitions(),
+		definitions: st.Definitions(), puller: newPuller(),
 	}
 	r.sites.Store(&map[string]*site{})
 	bucket, err := st.Bucket(ctx, "gateways")
@@ -150,11 +151,14 @@ func New(ctx context.Context, st *store.Store, c Config) (*Registry, error) {
 	return r, nil
 }
 
-// Run follows the store, and ends links whose proof has ended, until ctx ends.
+// Run follows the store, ends links whose proof has ended, and takes over the definitions that agents offer, until ctx ends.
 func (r *Registry) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	wg.Go(func() { r.sweep(ctx) })
 	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	wg.Go(func() { r.sweep(ctx) })
+	wg.Go(func() { r.pull(ctx) })
 	return r.records.Run(ctx)
 }
 

@@ -45,11 +45,14 @@ type Offer struct {
 	Policy string `json:"policy,omitempty"`
 }
 
-// An OfferedAPI is an API as the relay knows it: by name alone.
+// An OfferedAPI is an API as the relay knows it: by name, never by address.
 type OfferedAPI struct {
 	Name string `json:"name"`
 	// Policy is a hash of what the agent allows, for people to compare agents by; "" from older agents.
 	Policy string `json:"policy,omitempty"`
+	// Definition is the digest of the API's description, which the agent has ready; "none" if it gives none; "" if it does
+	// not say.
+	Definition string `json:"definition,omitempty"`
 }
 
 // ControlOffer is the kind of the control message that carries an Offer.
@@ -74,6 +77,9 @@ func parseOffer(body []byte) (*Offer, error) {
 			return nil, fmt.Errorf("read the agent's offer: %w", err)
 		}
 		api.Policy = labelUpTo(api.Policy, maxHash)
+		if api.Definition != definitionNone && !isDigest(api.Definition) {
+			api.Definition = "" // of a newer version
+		}
 	}
 	o.Policy = labelUpTo(o.Policy, maxHash)
 	return &o, nil

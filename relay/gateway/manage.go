@@ -55,7 +55,7 @@ func (r *Registry) AddGateway(ctx context.Context, name string, use CodeUse) (Ad
 	// Of a gateway of this name that was removed while the store failed, nothing may be left to this one.
 	if !r.Exists(name) {
 		if err := r.definitions.DeleteGateway(ctx, name); err != nil {
-			return tunnel.JoinString{}, fmt.Errorf("add gateway %s: %w", name, err)
+			return Admission{}, fmt.Errorf("add gateway %s: %w", name, err)
 		}
 	}
 	record := Record{Name: name, Created: time.Now().UTC(), Codes: []Code{code}}

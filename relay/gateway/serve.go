@@ -297,5 +297,6 @@ func (r *Registry) control(l *Link, kind string, body []byte) {
 	r.mu.Lock()
 	r.tell()
 	r.mu.Unlock()
+	r.puller.want(l, o)
 	r.c.Log.Info("agent offers", "gateway", l.Gateway, "agent", l.Agent, "slot", l.claim.Slot, "apis", len(o.APIs), "policy", o.Policy)
 }

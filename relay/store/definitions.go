@@ -38,8 +38,8 @@ const (
 	definitionTimeout = time.Minute
 )
 
-// ErrFull says that there is no room for another definition.
-var ErrFull = errors.New("no room is left")
+// ErrTooMany says that there is no room for another definition.
+var ErrTooMany = errors.New("no room is left")
 
 // A Definition is an API's description as its agent shipped it, cut to the allow-list.
 type Definition struct {
@@ -127,7 +127,7 @@ const (
 	metaAt     = "at"
 )
 
-// Put keeps the definition of a gateway's API in place of the one before. The error is ErrFull if the gateway, or the
+// Put keeps the definition of a gateway's API in place of the one before. The error is ErrTooMany if the gateway, or the
 // relay, has as many as it can have.
 func (d *Definitions) Put(ctx context.Context, gateway, api string, def Definition) error {
 	name := gateway + "/" + api
@@ -179,10 +179,10 @@ func (d *Definitions) room(ctx context.Context, gateway, api string, bytes int64
 	switch {
 	case each > d.each || eachBytes > maxDefinitionBytesEach:
 		return fmt.Errorf("%w: the definitions of gateway %s would be %d with %d bytes (at most %d with %d)",
-			ErrFull, gateway, each, eachBytes, d.each, maxDefinitionBytesEach)
+			ErrTooMany, gateway, each, eachBytes, d.each, maxDefinitionBytesEach)
 	case all > maxDefinitions || allBytes > maxDefinitionBytes:
 		return fmt.Errorf("%w: the definitions of all gateways would be %d with %d bytes (at most %d with %d)",
-			ErrFull, all, allBytes, maxDefinitions, int64(maxDefinitionBytes))
+			ErrTooMany, all, allBytes, maxDefinitions, int64(maxDefinitionBytes))
 	}
 	return nil
 }

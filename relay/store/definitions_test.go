@@ -125,7 +125,7 @@ func TestOneGatewayCannotTakeAllTheRoom(t *testing.T) {
 	for i := range 3 {
 		put(t, d, "plant1", fmt.Sprint("api", i), `{}`)
 	}
-	if err := d.Put(ctx, "plant1", "api3", definition(`{}`)); !errors.Is(err, store.ErrFull) {
+	if err := d.Put(ctx, "plant1", "api3", definition(`{}`)); !errors.Is(err, store.ErrTooMany) {
 		t.Errorf("one more than a gateway can have: %v", err)
 	}
 	put(t, d, "plant1", "api2", `{"a":1}`) // in place of another
