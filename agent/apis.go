@@ -87,7 +87,7 @@ func (a *Agent) buildAPI(c *Config, from *API, old *snapshot) (*api, error) {
 	uc := upstream.Config{
 		Name: from.Name, URL: from.Address(), Timeout: from.Limits.Timeout, IdleTimeout: from.IdleTimeout,
 		BodyLimit: int64(from.Limits.Body), Concurrent: from.Limits.Concurrent, Generation: one.key,
-		LinkHosts: from.LinkHosts, Log: a.log,
+		LinkHosts: from.LinkHosts, Links: from.Links, Log: a.log,
 	}
 	var authErr, tlsErr error
 	uc.Auth, authErr = a.auth(c, from)

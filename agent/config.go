@@ -121,6 +121,10 @@ type API struct {
 	// JSON files that show what operations take and answer, for an API without a description. Names and types leave, values
 	// do not.
 	Samples []Sample `yaml:"samples"`
+	// Where JSON bodies of answers have links to the API that are to become the connector's: JSON pointers, with * for any
+	// member or item and ** for any number of them (/value/*/href), or names of members wherever they stand (nextLink). With
+	// any, @odata.nextLink, @odata.deltaLink and nextLink are looked for as well. Without, bodies are not touched.
+	Links []string `yaml:"links"`
 	// Hosts whose absolute links may reach callers although they are not the API's. Links to any other internal host are
 	// removed.
 	LinkHosts []string `yaml:"link_hosts"`

@@ -14,6 +14,7 @@ import (
 	"sallyport/agent/link"
 	"sallyport/agent/policy"
 	"sallyport/agent/secret"
+	"sallyport/agent/upstream"
 	"sallyport/configs"
 )
 
@@ -112,6 +113,9 @@ func (v validator) api(path string, a *API) {
 		}
 	}
 	v.definition(path, a)
+	if err := upstream.CheckLinks(a.Links); err != nil {
+		v.Errorf(path+".links", "%v", err)
+	}
 	for i, host := range a.LinkHosts {
 		if u, err := url.Parse("//" + host); err != nil || host == "" || u.Host != host || u.User != nil {
 			v.Errorf(fmt.Sprintf("%s.link_hosts[%d]", path, i), "%q is not a host (write erp.corp.example, or with a port erp.corp.example:8080)", host)

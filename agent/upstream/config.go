@@ -72,6 +72,9 @@ type Config struct {
 	// LinkHosts are hosts ("login.example.com", with :port if it is not the scheme's) whose absolute links may reach
 	// callers although they are not the API's. Links to any other host are removed: see links.go.
 	LinkHosts []string
+	// Links says where in JSON bodies there are links to the API that are to become public, see parseLinkPaths. Without any,
+	// bodies are not looked at.
+	Links []string
 	// Dial opens connections; nil is the system's dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Log takes what callers must not see, under the request ID.

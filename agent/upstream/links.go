@@ -16,7 +16,7 @@ import (
 //     agent's log.
 //   - A cookie loses its Domain, and its Path becomes one of the connector's.
 //
-// Bodies are not touched.
+// Bodies are bodylinks.go's matter.
 type links struct {
 	scheme, host, port string
 	base               string // escaped path without a trailing slash

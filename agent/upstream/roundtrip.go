@@ -26,6 +26,7 @@ type Transport struct {
 	pool    *pool
 	learned learned
 	links   *links
+	paths   []linkPath // of links in bodies
 }
 
 // New makes the Transport of one API. It opens no connection yet.
@@ -33,6 +34,10 @@ func New(cfg Config) (*Transport, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
+	}
+	paths, err := parseLinkPaths(cfg.Links)
+	if err != nil {
+		return nil, fmt.Errorf("API %s: %w", cfg.Name, err)
 	}
 	u := cfg.URL
 	return &Transport{
@@ -43,6 +48,7 @@ func New(cfg Config) (*Transport, error) {
 		tls:     cfg.TLS.config(u.Hostname()),
 		pool:    newPool(cfg.Concurrent, cfg.QueueWait),
 		links:   newLinks(u, cfg.LinkHosts),
+		paths:   paths,
 	}, nil
 }
 

@@ -135,8 +135,11 @@ func (s *service) request(ctx context.Context) (*http.Request, error) {
 	if req.Header == nil {
 		req.Header = make(http.Header)
 	}
-	if in.Upgrade != "" || in.Expect {
+	if in.Upgrade != "" || in.Expect || len(s.t.paths) > 0 {
 		req.Header = req.Header.Clone()
+	}
+	if len(s.t.paths) > 0 {
+		req.Header.Set("Accept-Encoding", "identity") // so that links in bodies can be read
 	}
 	if in.Upgrade != "" {
 		req.Header.Set("Upgrade", in.Upgrade)
@@ -210,13 +213,17 @@ const atOnce = 16 << 10
 func (s *service) answer(resp *http.Response) error {
 	body, _ := resp.Body.(*answerBody)
 	out := s.head(resp)
+	rewrite := s.t.bodyLinks(resp)
+	if rewrite && resp.StatusCode != http.StatusNotModified {
+		out.ContentLength = -1
+	}
 	if body == nil {
 		return s.sent(s.st.SendResponse(out, true))
 	}
 	if isEventStream(resp.Header) {
 		body.silence = s.t.cfg.IdleTimeout
 	}
-	if n := resp.ContentLength; n > 0 && n <= atOnce && body.buffered() >= n {
+	if n := resp.ContentLength; n > 0 && n <= atOnce && !rewrite && body.buffered() >= n {
 		whole := make([]byte, n)
 		if _, err := io.ReadFull(body, whole); err != nil {
 			return err
@@ -228,7 +235,11 @@ func (s *service) answer(resp *http.Response) error {
 	if err := s.sent(s.st.SendResponse(out, false)); err != nil {
 		return err
 	}
-	if err := s.copyOut(body); err != nil {
+	var from io.Reader = body
+	if rewrite {
+		from = s.t.withLinks(body, resp.ContentLength, s.in.Base)
+	}
+	if err := s.copyOut(from); err != nil {
 		return err
 	}
 	return s.st.CloseWrite(allowedTrailer(resp.Trailer))
