@@ -40,9 +40,22 @@ func run(ctx context.Context, args []string, in io.Reader, out, progress io.Writ
 	if len(args) == 1 && args[0] == roleArgument {
 		return play(ctx, bufio.NewReader(in), out)
 	}
+	if len(args) == 1 && args[0] == fleetArgument {
+		return playFleet(ctx, bufio.NewReader(in), out)
+	}
 	o, err := parseOptions(args, progress)
 	if err != nil {
 		return err
+	}
+	if len(o.faults) > 0 || o.soak > 0 {
+		report, err := measureFaults(ctx, o, progress)
+		if err != nil {
+			return err
+		}
+		if o.json {
+			return encode(out, report)
+		}
+		return report.print(out)
 	}
 	stage, err := newStage(ctx, o, progress)
 	if err != nil {
@@ -59,9 +72,13 @@ func run(ctx context.Context, args []string, in io.Reader, out, progress io.Writ
 		return err
 	}
 	if o.json {
-		encoder := json.NewEncoder(out)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(report)
+		return encode(out, report)
 	}
 	return report.print(out)
+}
+
+func encode(out io.Writer, report any) error {
+	encoder := json.NewEncoder(out)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(report)
 }

@@ -22,6 +22,9 @@ const mostCallers = 1024
 type options struct {
 	json, quick, tls, auth bool
 
+	faults []string      // which rows under faults to measure instead of the ways
+	soak   time.Duration // how long to call instead of measuring; 0: not
+
 	bin  string   // where sallyport-relay and sallyport-agent lie; empty: they are built
 	ways []string // which to measure
 
@@ -34,7 +37,7 @@ type options struct {
 
 func parseOptions(args []string, errors io.Writer) (*options, error) {
 	o := &options{}
-	var ways, callers string
+	var ways, callers, faults string
 	var span time.Duration
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(errors)
@@ -49,11 +52,16 @@ func parseOptions(args []string, errors io.Writer) (*options, error) {
 	f.DurationVar(&span, "span", 0, "how long each number of callers is measured in a round (default 1s to 2s)")
 	f.IntVar(&o.bulk, "bulk", -1, "how many bodies of 100 MB each way in a round (default 2, with --quick 1)")
 	f.DurationVar(&o.pause, "pause", 0, "wait before the first round, with the processes' numbers shown, to attach a profiler")
+	f.StringVar(&faults, "faults", "", "measure Sallyport under faults and mass instead: all, or some `rows` of "+strings.Join(allFaults[:], ","))
+	f.DurationVar(&o.soak, "soak", 0, "call for so long instead, and look whether memory and goroutines end where they began")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
 	if f.NArg() > 0 {
 		return nil, fmt.Errorf("unknown argument %q; --help shows what there is", f.Arg(0))
+	}
+	if err := o.choose(faults); err != nil {
+		return nil, err
 	}
 	o.ways = strings.Split(ways, ",")
 	for _, w := range o.ways {
@@ -63,6 +71,22 @@ func parseOptions(args []string, errors io.Writer) (*options, error) {
 	}
 	o.plan()
 	return o, o.replan(callers, span)
+}
+
+// choose takes the rows under faults.
+func (o *options) choose(rows string) error {
+	if rows == "" {
+		return nil
+	}
+	if o.faults = strings.Split(rows, ","); rows == "all" {
+		o.faults = allFaults[:]
+	}
+	for _, row := range o.faults {
+		if !slices.Contains(allFaults[:], row) {
+			return fmt.Errorf("there is no row %q; there are %s", row, strings.Join(allFaults[:], ", "))
+		}
+	}
+	return nil
 }
 
 // plan says how long what is measured. Rounds are short and many: what else the machine does then hits all ways alike.

@@ -93,7 +93,13 @@ func (s *stage) sallyport(ctx context.Context) (target, error) {
 	if err := s.admin(ctx, relay, &added, "gateway", "add", gatewayName); err != nil {
 		return t, err
 	}
-	if err := s.startAgent(ctx, agent, s.url(s.tls, t.address), added.Join); err != nil {
+	address := t.address
+	if s.through != nil {
+		if address, err = s.through(address); err != nil {
+			return t, err
+		}
+	}
+	if err := s.startAgent(ctx, agent, s.url(s.tls, address), added.Join); err != nil {
 		return t, err
 	}
 	return s.publish(ctx, relay, t, "orders")
@@ -128,9 +134,9 @@ func (s *stage) startRelay(ctx context.Context, relay string) (t target, err err
 }
 
 func (s *stage) startAgent(ctx context.Context, agent, relayURL, joinString string) error {
-	trust := ""
+	trust := s.agentYAML
 	if s.tls {
-		trust = fmt.Sprintf("ca: %s\n", s.files.CA)
+		trust += fmt.Sprintf("ca: %s\n", s.files.CA)
 	}
 	apis := fmt.Sprintf(apiYAML, "orders", s.url(false, s.upstream.Address), "none")
 	if s.auth {

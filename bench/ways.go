@@ -59,6 +59,8 @@ type stage struct {
 	upstream  ready
 	processes []*process // in the order of starting
 	ways      []*way
+	agentYAML string                               // more lines for agent.yaml
+	through   func(address string) (string, error) // where the agent dials instead of the relay's address; nil: there
 }
 
 func newStage(ctx context.Context, o *options, progress io.Writer) (s *stage, err error) {

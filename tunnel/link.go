@@ -57,7 +57,6 @@ const (
 	pingEvery    = 4 * time.Second
 	suspectAfter = pingEvery + time.Second
 	deadAfter    = 9 * time.Second
-	tick         = 500 * time.Millisecond
 
 	writeTimeout = 18 * time.Second
 	// closeTimeout is how long a close frame may take: the peer may be gone.
@@ -509,23 +508,26 @@ func (l *Link) lostLocked() error { return fmt.Errorf("%w: %w", ErrLinkLost, l.e
 
 // tickLoop keeps the link alive, and ends it when it is not; and it ends what has waited too long.
 func (l *Link) tickLoop() {
-	t := time.NewTicker(tick)
-	defer t.Stop()
-	l.sendPing(time.Now())
 	lastPing := time.Now()
+	l.sendPing(lastPing)
+	t := time.NewTimer(pingEvery)
+	defer t.Stop()
 	for {
 		select {
 		case <-l.done:
 			return
 		case now := <-t.C:
-			if silence := now.Sub(l.Heard()); silence > deadAfter {
-				l.fail(fmt.Errorf("nothing heard from the peer for %s", silence.Round(time.Second)))
+			dead := l.Heard().Add(deadAfter)
+			if !now.Before(dead) {
+				l.fail(fmt.Errorf("nothing heard from the peer for %s", now.Sub(l.Heard()).Round(time.Second)))
 				return
 			}
 			if now.Sub(lastPing) >= pingEvery {
 				lastPing = now
 				l.sendPing(now)
 			}
+			// No oftener than that: a relay has thousands of idle links.
+			t.Reset(min(lastPing.Add(pingEvery).Sub(now), dead.Sub(now)))
 			if l.overflow() {
 				l.fail(fmt.Errorf("the peer does not read: %d bytes of control frames wait for it", maxQueued))
 				return

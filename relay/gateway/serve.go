@@ -18,7 +18,8 @@ import (
 // maxSlots bounds how many links one process of an agent keeps.
 const maxSlots = 16
 
-// ServeLink answers GET /_/link: it upgrades to a WebSocket, has the agent prove itself, and serves the link to its end.
+// ServeLink answers GET /_/link: it upgrades to a WebSocket and has the agent prove itself. The link is served to its end after
+// it has returned.
 func (r *Registry) ServeLink(w http.ResponseWriter, q *http.Request) {
 	// A browser sends Origin with every WebSocket, an agent never does.
 	if q.Header.Get("Origin") != "" {
@@ -47,7 +48,9 @@ func (r *Registry) ServeLink(w http.ResponseWriter, q *http.Request) {
 	l := r.greet(w, q, peer)
 	r.unproved.leave(peer)
 	if l != nil {
-		r.serve(context.WithoutCancel(q.Context()), l)
+		// Not in net/http's goroutine: what that holds, with a stack that the handshakes have made large, would be the
+		// greater part of an idle link. Drain waits for it.
+		r.serving.Go(func() { r.serve(context.Background(), l) })
 	}
 }
 
