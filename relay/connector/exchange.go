@@ -76,7 +76,7 @@ func (c *call) mayRepeat(err error, bare bool) bool {
 	if errors.Is(err, tunnel.ErrNotRun) {
 		return true
 	}
-	if !errors.Is(err, tunnel.ErrLinkLost) || !bare || !idempotent(c.r.Method) || c.repeated {
+	if !errors.Is(err, tunnel.ErrLinkLost) || !bare || !idempotent(c.r.Method) || c.repeated || c.runsOnce() {
 		return false
 	}
 	c.repeated = true

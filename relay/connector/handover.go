@@ -45,6 +45,16 @@ const (
 
 func (h *handover) Header() http.Header { return h.header }
 
+// runsOnce says that a call must not go over another link unless it was certainly not run: it has a record.
+func (c *call) runsOnce() bool {
+	h, outlives := c.w.(*handover)
+	if !outlives {
+		return false
+	}
+	_, run := h.now()
+	return run != nil
+}
+
 // now is the present state; toCaller says whether bytes go to the caller, run is the record to write.
 func (h *handover) now() (toCaller bool, run *operation.Run) {
 	h.mu.Lock()

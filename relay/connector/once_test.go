@@ -237,6 +237,47 @@ func TestRepeatOfAFlow(t *testing.T) {
 	}
 }
 
+// A call that has a record does not move to another link when its own dies, as bare ones else do that may run twice.
+func TestCallWithARecordRunsOnce(t *testing.T) {
+	for name, fields := range map[string][]string{
+		"known by its key": {"Idempotency-Key", "k"}, "deferred": {"Prefer", "respond-async"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var second atomic.Int32
+			got, die := make(chan struct{}, 1), make(chan struct{})
+			l := newShelf(t).ledger(t, operation.Config{})
+			r := start(t, func(s *tunnel.Stream) {
+				got <- struct{}{}
+				<-s.Context().Done()
+			}, settings{
+				connector: func(c *connector.Connector) {
+					c.Dedupe = connector.Dedupe{By: connector.DedupeKey, For: []string{"DELETE /x"}}
+				},
+				options: func(o *connector.Options) { o.Operations = l },
+				second:  func(s *tunnel.Stream) { second.Add(1); respond(200, "from the second")(s) },
+			})
+			go func() {
+				<-got
+				<-die
+				r.links[0].Close("it dies")
+			}()
+			if fields[0] == "Idempotency-Key" {
+				close(die)
+			}
+			resp := r.do(t, http.DefaultClient, "DELETE", "/plant1/orders/x", nil, fields...)
+			if resp.StatusCode == 202 {
+				close(die)
+				resp = r.poll(t, http.DefaultClient, operationOf(t, resp))
+			}
+			wantProblem(t, resp, 502, "link-lost", "relay", "unknown")
+			if n := second.Load(); n != 0 {
+				t.Errorf("it ran %d times more", n)
+			}
+		})
+	}
+}
+
 func withOperations(o connector.Options, l *operation.Ledger) connector.Options {
 	o.Operations = l
 	return o
