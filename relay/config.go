@@ -118,7 +118,7 @@ type Operations struct {
 	Keep time.Duration `yaml:"keep"`
 	// Answer is the largest answer that is kept. Default: 32MB.
 	Answer configs.Size `yaml:"answer"`
-	// Store is how much room all of them may take. Default: 1GiB.
+	// Store is how much room all of them may take; one connector may have a quarter of it. Default: 1GiB.
 	Store configs.Size `yaml:"store"`
 	// Running is how many deferred calls of one connector may be under way. One more is held as if there were no
 	// deferring. Default: 64.

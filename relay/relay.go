@@ -132,7 +132,8 @@ func (r *Relay) openState(ctx context.Context) (err error) {
 func (r *Relay) openOperations(ctx context.Context) error {
 	c := r.config.Operations
 	keep := orElse(c.Keep, defaultKeep)
-	objects, err := r.store.Objects(ctx, "operations", int64(orElse(c.Store, defaultOperations)), keep+operation.MaxLimit)
+	room := int64(orElse(c.Store, defaultOperations))
+	objects, err := r.store.Objects(ctx, "operations", room, keep+operation.MaxLimit)
 	if err != nil {
 		return err
 	}
@@ -141,7 +142,7 @@ func (r *Relay) openOperations(ctx context.Context) error {
 		return fmt.Errorf("derive the operations' secret: %w", err)
 	}
 	r.operations, err = operation.Open(ctx, operation.Config{
-		Objects: objects, Secret: secret, Log: r.log, Keep: keep, Answer: int64(c.Answer), Running: c.Running, Kept: c.Kept,
+		Objects: objects, Secret: secret, Log: r.log, Keep: keep, Answer: int64(c.Answer), Share: room / 4, Running: c.Running, Kept: c.Kept,
 	})
 	return err
 }

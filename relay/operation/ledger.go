@@ -63,6 +63,8 @@ type Config struct {
 	Keep time.Duration
 	// Answer is the largest answer that is kept, in bytes of its body. Default 32 MB.
 	Answer int64
+	// Share is how many bytes the answers of one connector may take together. Default 256 MB.
+	Share int64
 	// Running is how many deferred calls of one connector may be under way, Kept how many records of each kind it may
 	// have. Default 64 and 10,000.
 	Running, Kept int
@@ -97,15 +99,8 @@ type Record struct {
 type Ledger struct {
 	c Config
 
-	mu    sync.Mutex
-	items map[string]map[string]*item // guarded by mu: by connector, then by name
-}
-
-// An item is what of a record is in memory.
-type item struct {
-	kind  string
-	since time.Time // when it was begun or, once it has ended, when that was
-	run   *Run      // nil unless it is running here
+	mu      sync.Mutex
+	shelves map[string]*shelf // guarded by mu: by connector
 }
 
 // Open reads which records there are.
@@ -118,16 +113,17 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 	}
 	setDefault(&c.Keep, 24*time.Hour)
 	setDefault(&c.Answer, 32_000_000)
+	setDefault(&c.Share, 256_000_000)
 	setDefault(&c.Running, 64)
 	setDefault(&c.Kept, 10_000)
-	l := &Ledger{c: c, items: map[string]map[string]*item{}}
+	l := &Ledger{c: c, shelves: map[string]*shelf{}}
 	list, err := c.Objects.List(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("open the operations: %w", err)
 	}
 	for _, o := range list {
 		if connector, kind, ok := splitName(o.Name); ok {
-			l.of(connector)[o.Name] = &item{kind: kind, since: o.Made}
+			l.of(connector).put(o.Name, &item{kind: kind, since: o.Made, size: o.Size})
 		}
 	}
 	return l, nil
@@ -137,16 +133,6 @@ func setDefault[T int | int64 | time.Duration](v *T, def T) {
 	if *v <= 0 {
 		*v = def
 	}
-}
-
-// of are a connector's items; l.mu is held, or nobody else is there yet.
-func (l *Ledger) of(connector string) map[string]*item {
-	m := l.items[connector]
-	if m == nil {
-		m = map[string]*item{}
-		l.items[connector] = m
-	}
-	return m
 }
 
 // Begin writes down that a call is about to run, or fails with ErrKnown or ErrBusy. again takes the place of a record
@@ -159,11 +145,11 @@ func (l *Ledger) Begin(ctx context.Context, connector, token string, rec Record,
 	rec.State, rec.Started = Running, time.Now().UTC()
 	r := &Run{l: l, connector: connector, name: name, token: token, rec: rec, done: make(chan struct{}), deferral: make(chan struct{})}
 	evicted, err := l.admit(r, again)
-	if err != nil {
-		return nil, err
-	}
 	for _, old := range evicted {
 		l.remove(ctx, old)
+	}
+	if err != nil {
+		return nil, err
 	}
 	if err := r.put(ctx, &rec, nil); err != nil {
 		l.drop(r)
@@ -173,72 +159,6 @@ func (l *Ledger) Begin(ctx context.Context, connector, token string, rec Record,
 		return nil, fmt.Errorf("write down that a call begins: %w", err)
 	}
 	return r, nil
-}
-
-// admit puts the run into the index, within the connector's bounds.
-func (l *Ledger) admit(r *Run, again bool) (evicted []string, err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	items := l.of(r.connector)
-	l.expire(items)
-	if known := items[r.name]; known != nil && (known.run != nil || !again) {
-		return nil, ErrKnown
-	}
-	kind := r.token[:1]
-	count, running, oldest := 0, 0, ""
-	for name, it := range items {
-		if it.kind != kind {
-			continue
-		}
-		count++
-		if it.run != nil {
-			running++
-		} else if oldest == "" || it.since.Before(items[oldest].since) {
-			oldest = name
-		}
-	}
-	if kind == kindDeferred && running >= l.c.Running {
-		return nil, ErrBusy
-	}
-	if count >= l.c.Kept {
-		// An answer that somebody may still come for is not given up for a new one. Of repeats, the oldest is the
-		// least likely to come.
-		if kind == kindDeferred || oldest == "" {
-			return nil, ErrBusy
-		}
-		delete(items, oldest)
-		evicted = append(evicted, oldest)
-	}
-	items[r.name] = &item{kind: kind, since: r.rec.Started, run: r}
-	return evicted, nil
-}
-
-// expire forgets what has been kept long enough; the store does the same by itself.
-func (l *Ledger) expire(items map[string]*item) {
-	before := time.Now().Add(-l.c.Keep)
-	for name, it := range items {
-		if it.run == nil && it.since.Before(before) {
-			delete(items, name)
-		}
-	}
-}
-
-// ended takes the run's end down; the record stays.
-func (l *Ledger) ended(r *Run) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if it := l.of(r.connector)[r.name]; it != nil && it.run == r {
-		it.run, it.since = nil, time.Now()
-	}
-}
-
-// drop takes the run out of the index.
-func (l *Ledger) drop(r *Run) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if it := l.of(r.connector)[r.name]; it != nil && it.run == r {
-		delete(l.of(r.connector), r.name)
-	}
 }
 
 func (l *Ledger) remove(ctx context.Context, name string) {
@@ -251,8 +171,8 @@ func (l *Ledger) remove(ctx context.Context, name string) {
 func (l *Ledger) Stop(cause error) {
 	l.mu.Lock()
 	var runs []*Run
-	for _, items := range l.items {
-		for _, it := range items {
+	for _, s := range l.shelves {
+		for _, it := range s.items {
 			if it.run != nil {
 				runs = append(runs, it.run)
 			}
@@ -278,9 +198,7 @@ func (l *Ledger) Find(ctx context.Context, connector, token string) (*Found, err
 		return nil, ErrNotFound
 	}
 	l.mu.Lock()
-	items := l.items[connector]
-	l.expire(items)
-	it := items[name]
+	it := l.item(connector, name)
 	var run *Run
 	if it != nil {
 		run = it.run
@@ -327,7 +245,7 @@ func (l *Ledger) Cancel(ctx context.Context, connector, token string) error {
 		return ErrNotFound
 	}
 	l.mu.Lock()
-	it := l.items[connector][name]
+	it := l.item(connector, name)
 	var run *Run
 	if it != nil {
 		run = it.run
@@ -348,7 +266,7 @@ func (l *Ledger) Cancel(ctx context.Context, connector, token string) error {
 		return nil
 	}
 	l.mu.Lock()
-	delete(l.items[connector], name)
+	l.of(connector).drop(name)
 	l.mu.Unlock()
 	l.remove(ctx, name)
 	return nil

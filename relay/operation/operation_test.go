@@ -300,6 +300,49 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// One connector cannot take the room of the others.
+func TestShare(t *testing.T) {
+	t.Parallel()
+	s := newShelf(t)
+	c := operation.Config{Share: 100_000, Answer: 60_000}
+	l := s.ledger(c)
+	sixty := strings.Repeat("x", 60_000)
+	keep := func(token string) error {
+		run := begin(t, l, "c1", token)
+		run.Answer(t.Context(), 200, nil, false)
+		_, _ = io.WriteString(run, sixty)
+		return run.Keep(t.Context())
+	}
+	first := l.NewToken()
+	if err := keep(first); err != nil {
+		t.Fatal(err)
+	}
+	if err := keep(l.RepeatToken("0")); !errors.Is(err, operation.ErrTooLarge) {
+		t.Errorf("more than its share: %v", err)
+	}
+	if f, _ := find(t, l, "c1", l.RepeatToken("0")); f.State != operation.Unkept {
+		t.Errorf("its record says %s", f.State)
+	}
+	answer(t, begin(t, l, "c2", l.NewToken()), sixty)
+	l = s.again(c) // counted anew
+	if err := keep(l.RepeatToken("1")); !errors.Is(err, operation.ErrTooLarge) {
+		t.Errorf("more than its share, after a restart: %v", err)
+	}
+	if err := l.Cancel(t.Context(), "c1", first); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 { // the oldest give way
+		run := begin(t, l, "c1", l.RepeatToken("more", string(rune('a'+i))))
+		answer(t, run, sixty[:20_000])
+	}
+	if _, err := l.Find(t.Context(), "c1", l.RepeatToken("more", "a")); !errors.Is(err, operation.ErrNotFound) {
+		t.Errorf("the first of twenty: %v", err)
+	}
+	if list, err := s.objects.List(t.Context()); err != nil || len(list) > 6 {
+		t.Errorf("%d records are in the store, %v", len(list), err)
+	}
+}
+
 func TestKeptForItsTime(t *testing.T) {
 	t.Parallel()
 	s := newShelf(t)

@@ -75,7 +75,7 @@ func (r *Run) Defer() error {
 	r.l.mu.Lock()
 	defer r.l.mu.Unlock()
 	running := 0
-	for _, it := range r.l.of(r.connector) {
+	for _, it := range r.l.of(r.connector).items {
 		if it.run != nil && it.run != r && (it.kind == kindDeferred || it.run.Deferred()) {
 			running++
 		}
@@ -122,7 +122,7 @@ func (r *Run) Write(p []byte) (int, error) {
 	if r.failed == nil {
 		if r.size += int64(len(p)); r.size > r.l.c.Answer {
 			r.failed = ErrTooLarge
-		} else {
+		} else if r.failed = r.l.grow(r, int64(len(p))); r.failed == nil {
 			_, r.failed = r.seal.Write(p)
 		}
 	}
@@ -153,14 +153,16 @@ func (r *Run) finish(cause error) error {
 
 // Keep ends the answer. If it cannot be kept, the record says so, and err why.
 func (r *Run) Keep(ctx context.Context) (err error) {
+	size := r.size
 	if err = r.finish(nil); err != nil {
+		size = 0
 		rec := r.Record()
 		rec.State = Unkept
 		if put := r.last(ctx, &rec, nil); put != nil {
 			err = errors.Join(err, put) // the record goes on saying "running", which is as good as Lost
 		}
 	}
-	r.end()
+	r.end(size)
 	return err
 }
 
@@ -170,7 +172,7 @@ func (r *Run) Replace(ctx context.Context, status int, header http.Header, body 
 	rec := r.Record()
 	rec.State, rec.Status, rec.Header, rec.Again = Answered, status, header, again
 	err := r.last(ctx, &rec, body)
-	r.end()
+	r.end(int64(len(body)))
 	return err
 }
 
@@ -187,11 +189,11 @@ func (r *Run) Release(ctx context.Context) {
 // Lose ends the call without a word about its outcome: the record is Lost.
 func (r *Run) Lose() {
 	_ = r.finish(io.ErrClosedPipe)
-	r.end()
+	r.end(0)
 }
 
-func (r *Run) end() {
-	r.l.ended(r)
+func (r *Run) end(size int64) {
+	r.l.ended(r, size)
 	close(r.done)
 }
 
