@@ -34,3 +34,18 @@ func TestFlowIDs(t *testing.T) {
 		t.Errorf("a plain request has %v", ids)
 	}
 }
+
+// Whatever a caller sends, what goes into the records is short, plain text.
+func FuzzFlowIDs(f *testing.F) {
+	f.Add("X-Ms-Workflow-Run-Id", "0858")
+	f.Add("X-Ms-Client-\x1b", "x")
+	f.Add("X-Ms-Client-Object-Id", "a\"b\\c\n")
+	f.Fuzz(func(t *testing.T, name, value string) {
+		for _, id := range FlowIDs(http.Header{name: {value}}) {
+			if id.Name == "" || len(id.Name) > maxFlowName || id.Value == "" || len(id.Value) > maxFlowValue ||
+				strings.ContainsFunc(id.Name+id.Value, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) {
+				t.Errorf("%q: %q gives %+v", name, value, id)
+			}
+		}
+	})
+}
