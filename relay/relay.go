@@ -100,7 +100,7 @@ func New(ctx context.Context, config Config, version string, log *slog.Logger) (
 		return nil, err
 	}
 	r.admin = admin.New(admin.Config{
-		Gateways: r.gateways, Connectors: r.connectors, Store: r.store, URL: r.URL(), Version: version, Log: log,
+		Gateways: r.gateways, Connectors: r.connectors, Store: r.store, URL: r.URL(), Version: version, Log: log, Backup: r.backup,
 	})
 	return r, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -36,6 +37,9 @@ func TestScript(t *testing.T) {
 			"take":   take,
 			"join":   join,
 			"kept":   kept,
+			"relink": relink,
+			"cut":    cut,
+			"garble": garble,
 		},
 	})
 }
@@ -51,6 +55,7 @@ func setup(e *testscript.Env) error {
 		return err
 	}
 	e.Setenv("ADDR", addr)
+	e.Values[joinedAgents{}] = map[string]joined{}
 	e.Setenv("SALLYPORT_RELAY_SOCKET", "")
 	config := fmt.Sprintf("listen: %s\ndata: %s\naccess_log:\n  to: off\n", addr, filepath.Join(e.WorkDir, "data"))
 	return os.WriteFile(filepath.Join(e.WorkDir, "relay.yaml"), []byte(config), 0o600)
@@ -135,6 +140,67 @@ func mode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// cut FROM TO copies a file without its last line.
+func cut(ts *testscript.TestScript, neg bool, args []string) {
+	change(ts, neg, args, func(text []byte) []byte {
+		return text[:bytes.LastIndexByte(text[:len(text)-1], '\n')+1]
+	})
+}
+
+// garble FROM TO copies a file with a digit of its middle changed for another.
+func garble(ts *testscript.TestScript, neg bool, args []string) {
+	change(ts, neg, args, func(text []byte) []byte {
+		for i := len(text) / 2; ; i++ {
+			if text[i] >= 'a' && text[i] < 'z' {
+				text[i]++
+				return text
+			}
+		}
+	})
+}
+
+func change(ts *testscript.TestScript, neg bool, args []string, how func([]byte) []byte) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: FROM TO")
+	}
+	text, err := os.ReadFile(ts.MkAbs(args[0]))
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), how(text), 0o600))
+}
+
+// joinedAgents is the key of what join has made, by ID.
+type joinedAgents struct{}
+
+// An agent that join has made, and what it needs to link again.
+type joined struct {
+	key      ed25519.PrivateKey
+	relayKey string
+	gateway  string
+}
+
+// relink ID has an agent that has joined before link again.
+func relink(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: relink ID")
+	}
+	a, ok := ts.Value(joinedAgents{}).(map[string]joined)[args[0]]
+	if !ok {
+		ts.Fatalf("no agent %s has joined", args[0])
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	ws, _, err := tunnel.NewDialer().DialContext(ctx, "ws://"+ts.Getenv("ADDR")+tunnel.Path, nil)
+	ts.Check(err)
+	defer ws.Close()
+	welcome, err := tunnel.Introduce(ctx, ws, tunnel.AgentIdentity{
+		Claim: tunnel.Claim{Kind: tunnel.KindLink, Gateway: a.gateway, Agent: args[0], Name: "host-a", Instance: "again", Generation: 1}, Key: a.key,
+	}, a.relayKey)
+	ts.Check(err)
+	if welcome.Agent != args[0] {
+		ts.Fatalf("the relay welcomes %s, want %s", welcome.Agent, args[0])
+	}
+}
+
 // join VARIABLE JOIN-STRING joins an agent and puts its ID into a variable.
 func join(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
@@ -154,6 +220,7 @@ func join(ts *testscript.TestScript, neg bool, args []string) {
 	}, j.RelayKey)
 	ts.Check(err)
 	ts.Setenv(args[0], welcome.Agent)
+	ts.Value(joinedAgents{}).(map[string]joined)[welcome.Agent] = joined{key, j.RelayKey, j.Gateway}
 }
 
 // take VARIABLE MEMBER puts a member of the JSON object on standard output into a variable.

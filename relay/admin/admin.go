@@ -49,6 +49,8 @@ type Config struct {
 	Log     *slog.Logger
 	// Forward takes each record of what an admin did, one JSON object, besides the store. It must not block. Nil: nobody.
 	Forward func(change []byte)
+	// Backup writes a backup of the relay (package backup). Required.
+	Backup func(ctx context.Context, w io.Writer) error
 }
 
 // Admin answers the admin API.
@@ -94,6 +96,7 @@ func (a *Admin) Handler() http.Handler {
 		mux.Handle(pattern, a.handle(h))
 	}
 	mux.HandleFunc("GET /v1/log", a.serveLog)
+	mux.HandleFunc("GET /v1/backup", a.serveBackup)
 	return mux
 }
 
