@@ -11,6 +11,7 @@ import (
 	"sallyport/agent"
 	"sallyport/agent/audit"
 	"sallyport/relay"
+	"sallyport/relay/manifest"
 )
 
 // pages gives the README and the pages of this directory, by path.
@@ -123,6 +124,12 @@ func TestSamplesAreValid(t *testing.T) {
 	for name, text := range all {
 		for _, m := range yamlForm.FindAllStringSubmatch(text, -1) {
 			samples++
+			if strings.HasPrefix(m[1], "gateways:") { // for 'sallyport-relay apply'
+				if _, err := manifest.Load(name, []byte(m[1])); err != nil {
+					t.Errorf("%v in:\n%s", err, m[1])
+				}
+				continue
+			}
 			if name == "relay.md" {
 				if _, err := relay.Load(name, []byte(m[1])); err != nil {
 					t.Errorf("%v in:\n%s", err, m[1])

@@ -86,7 +86,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.`,
 	flags.StringVar(&p.socket, "socket", "", "the relay's admin socket (`path`)")
 	flags.BoolVar(&p.json, "json", false, "print JSON, for scripts")
 	root.AddCommand(p.serveCommand(), p.configCommand(), p.gatewayCommand(), p.agentCommand(), p.connectorCommand(),
-		p.keyCommand(), p.logCommand(), p.backupCommand(), p.restoreCommand(),
+		p.keyCommand(), p.applyCommand(), p.exportCommand(), p.logCommand(), p.backupCommand(), p.restoreCommand(),
 		p.statusCommand(), p.versionCommand())
 	return root
 }

@@ -1,0 +1,146 @@
+// Package manifest is what a relay publishes as one reviewed file: its gateways and their connectors with all settings.
+// Export makes the file of a running relay, Load reads one strictly, and Plan says what a relay lacks of it.
+//
+// Agents, keys and secrets are not part of it: agents join and keys are made on the relay, and neither belongs into a
+// repository. What is not in the file stays, unless it is to be pruned.
+//
+//	f, err := manifest.Load("relay.publish.yaml", text)
+//	steps, err := manifest.Plan(ctx, client, f, false)  // changes nothing; every setting is checked by the relay
+//	for _, s := range steps { err = s.Do(ctx, client) }
+package manifest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"sallyport/configs"
+	"sallyport/relay/connector"
+	"sallyport/relay/gateway"
+)
+
+// File is what 'sallyport-relay apply' reads and 'export' writes.
+type File struct {
+	// Gateways are the places that agents answer for.
+	Gateways []Gateway `yaml:"gateways"`
+}
+
+// Gateway is a gateway with what is published of it.
+type Gateway struct {
+	// Name is the gateway's name.
+	Name string `yaml:"name,required"`
+	// Connectors are the APIs that are published.
+	Connectors []Connector `yaml:"connectors"`
+}
+
+// Connector is one published API. What is left out has its default.
+type Connector struct {
+	// Name is the connector's name in the URL.
+	Name string `yaml:"name,required"`
+	// API is the name under which agents offer it. Default: the connector's name.
+	API string `yaml:"api"`
+	// Auth lists who may call: key, or none.
+	Auth []string `yaml:"auth,required"`
+	// Header carries the key. Default: X-API-Key.
+	Header string `yaml:"header"`
+	// Query is a query parameter that may carry the key too.
+	Query string `yaml:"query"`
+	// Hosts are host names of the connector's own.
+	Hosts []string `yaml:"hosts"`
+	// CORSOrigins are the origins whose pages may call, or "*".
+	CORSOrigins []string `yaml:"cors_origins"`
+	// BodyLimit is the largest request body. Default: the relay's.
+	BodyLimit configs.Size `yaml:"body_limit"`
+	// Timeout is how long the relay waits for an answer. Default: the relay's.
+	Timeout time.Duration `yaml:"timeout"`
+	// OutcomeUnknown is the answer to calls that may have been run. Default: auto.
+	OutcomeUnknown string `yaml:"outcome_unknown" enum:"auto,409,504"`
+}
+
+// settings of a connector as the relay has them.
+func (c Connector) settings(gw string) connector.Connector {
+	api := c.API
+	if api == "" {
+		api = c.Name
+	}
+	return connector.Connector{
+		Gateway: gw, Name: c.Name, API: api, Auth: c.Auth, KeyHeader: c.Header, KeyQuery: c.Query, Hosts: c.Hosts,
+		CORSOrigins: c.CORSOrigins, BodyLimit: int64(c.BodyLimit), Timeout: c.Timeout, OutcomeUnknown: c.OutcomeUnknown,
+	}
+}
+
+// entry is the other way; defaults are left out.
+func entry(c connector.Connector) Connector {
+	out := Connector{
+		Name: c.Name, API: c.API, Auth: c.Auth, Header: c.KeyHeader, Query: c.KeyQuery, Hosts: c.Hosts, CORSOrigins: c.CORSOrigins,
+		BodyLimit: configs.Size(c.BodyLimit), Timeout: c.Timeout, OutcomeUnknown: c.OutcomeUnknown,
+	}
+	if out.API == out.Name {
+		out.API = ""
+	}
+	if out.OutcomeUnknown == connector.OutcomeAuto {
+		out.OutcomeUnknown = ""
+	}
+	return out
+}
+
+// Load reads a file; see package configs for how strictly. name is what errors call it.
+func Load(name string, text []byte) (File, error) {
+	var f File
+	err := configs.Load(name, text, &f, f.check)
+	return f, err
+}
+
+func (f *File) check(d *configs.Doc) {
+	gateways := map[string]bool{}
+	hosts := map[string]string{}
+	for i, g := range f.Gateways {
+		place := fmt.Sprintf("gateways[%d]", i)
+		if err := gateway.CheckName(g.Name); err != nil {
+			d.Errorf(place+".name", "%v", err)
+		}
+		if gateways[g.Name] {
+			d.Errorf(place+".name", "the gateway %s stands here a second time (put its connectors together)", g.Name)
+		}
+		gateways[g.Name] = true
+		connectors := map[string]bool{}
+		for j, c := range g.Connectors {
+			place := fmt.Sprintf("%s.connectors[%d]", place, j)
+			if connectors[c.Name] {
+				d.Errorf(place+".name", "the connector %s/%s stands here a second time (remove one)", g.Name, c.Name)
+			}
+			connectors[c.Name] = true
+			if bad, ok := errors.AsType[*connector.Invalid](connector.Check(c.settings(g.Name))); ok {
+				for _, problem := range bad.Problems {
+					d.Errorf(place, "%s", problem)
+				}
+			}
+			for k, h := range c.Hosts {
+				h = strings.ToLower(strings.TrimSpace(h))
+				if other := hosts[h]; other != "" {
+					d.Errorf(fmt.Sprintf("%s.hosts[%d]", place, k), "host %s belongs to %s (a host name serves one connector)", h, other)
+				}
+				hosts[h] = g.Name + "/" + c.Name
+			}
+		}
+	}
+}
+
+// Of makes the file of what a relay has, in the order of names.
+func Of(gateways []string, connectors []connector.Connector) File {
+	names := slices.Sorted(slices.Values(gateways))
+	f := File{Gateways: make([]Gateway, 0, len(names))}
+	for _, name := range names {
+		g := Gateway{Name: name}
+		for _, c := range connectors {
+			if c.Gateway == name {
+				g.Connectors = append(g.Connectors, entry(c))
+			}
+		}
+		slices.SortFunc(g.Connectors, func(x, y Connector) int { return strings.Compare(x.Name, y.Name) })
+		f.Gateways = append(f.Gateways, g)
+	}
+	return f
+}
