@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -52,6 +53,8 @@ type Config struct {
 	AccessLog AccessLog `yaml:"access_log"`
 	// AdminLog is the record of what admins did, in the data folder. It cannot be switched off.
 	AdminLog AdminLog `yaml:"admin_log"`
+	// Syslog forwards both to a collector. Default: none.
+	Syslog *Syslog `yaml:"syslog"`
 }
 
 // Entra says which tokens of Microsoft Entra ID agents can sign on with.
@@ -174,6 +177,7 @@ func (c *Config) check(d *configs.Doc) {
 			d.Errorf("entra", "%v", err)
 		}
 	}
+	c.checkSyslog(d)
 	for i, s := range c.TrustedProxies {
 		if _, err := parseNetwork(s); err != nil {
 			d.Errorf(fmt.Sprintf("trusted_proxies[%d]", i), "%q is neither an address nor a network (write 10.0.0.0/8)", s)
@@ -244,6 +248,12 @@ func parsePublicURL(s string) (*url.URL, error) {
 	}
 	u.Host = strings.ToLower(u.Host)
 	return u, nil
+}
+
+func isHostPort(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	n, notOne := strconv.ParseUint(port, 10, 16)
+	return err == nil && host != "" && notOne == nil && n > 0
 }
 
 func parseNetwork(s string) (netip.Prefix, error) {

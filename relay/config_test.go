@@ -69,6 +69,27 @@ colour: red
 	}
 }
 
+func TestRecordSettingsAreChecked(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"access_log: {keep: 1m}":                              "relay.yaml:1:20: 1m0s is too short",
+		"admin_log: {keep: 1m}":                               "relay.yaml:1:19: 1m0s is too short",
+		"admin_log: {keep_size: 1kB}":                         "relay.yaml:1:24: 1kB is too little",
+		"syslog: {ca: x}":                                     "to is missing",
+		"syslog: {to: siem.example.com}":                      "is no address of a collector",
+		"syslog: {to: \"siem.example.com:0\"}":                "is no address of a collector",
+		"syslog: {to: \"siem.example.com:6514\", cert: x}":    "cert and key belong together",
+		"syslog: {to: \"s.example.com:6514\", events: [all]}": "\"all\" is not one of access, admin",
+	} {
+		if _, err := Load("relay.yaml", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v; want %s", text, err, want)
+		}
+	}
+	if _, err := Load("relay.yaml", []byte("syslog: {to: \"[2001:db8::1]:6514\", events: [admin]}")); err != nil {
+		t.Error(err)
+	}
+}
+
 // FuzzLoad: a file gives a configuration or an error with a place, never a panic.
 func FuzzLoad(f *testing.F) {
 	example, err := os.ReadFile("../configs/relay.example.yaml")

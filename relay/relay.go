@@ -29,6 +29,7 @@ import (
 	"sallyport/relay/gateway"
 	"sallyport/relay/operation"
 	"sallyport/relay/store"
+	"sallyport/relay/syslog"
 	"sallyport/tunnel"
 )
 
@@ -58,8 +59,9 @@ type Relay struct {
 	operations  *operation.Ledger
 	proxy       *connector.Proxy
 	admin       *admin.Admin
-	access      *accessLog   // nil: off
-	certificate *certificate // nil: plain HTTP
+	access      *accessLog        // nil: off
+	syslog      *syslog.Forwarder // nil: off
+	certificate *certificate      // nil: plain HTTP
 	listener    net.Listener
 	socket      net.Listener
 
@@ -95,12 +97,16 @@ func New(ctx context.Context, config Config, version string, log *slog.Logger) (
 	if r.access, err = openAccessLog(config.AccessLog.To, log); err != nil {
 		return nil, err
 	}
+	if r.syslog, err = newSyslog(config.Syslog, log); err != nil {
+		return nil, err
+	}
 	r.proxy = connector.NewProxy(r.proxyOptions())
 	if r.socket, err = admin.Listen(ctx, config.socket()); err != nil {
 		return nil, err
 	}
 	r.admin = admin.New(admin.Config{
 		Gateways: r.gateways, Connectors: r.connectors, Store: r.store, URL: r.URL(), Version: version, Log: log, Backup: r.backup,
+		Forward: r.forwardChange, Syslog: r.syslogStatus,
 	})
 	return r, nil
 }
@@ -269,12 +275,16 @@ func badTarget(q *http.Request) *connector.Problem {
 // record keeps a call's event where the configuration wants it.
 func (r *Relay) record(e *connector.Event) {
 	keep := r.config.AccessLog.Store != "off"
-	if r.access == nil && !keep {
+	forward := r.syslog != nil && r.config.Syslog.wants(admin.KindAccess)
+	if r.access == nil && !keep && !forward {
 		return
 	}
 	line := appendEvent(make([]byte, 0, 640), e)
 	if r.access != nil {
 		r.access.record(line)
+	}
+	if forward {
+		r.syslog.Send(syslog.Calls(), line[:len(line)-1])
 	}
 	if keep {
 		r.store.Append(line[:len(line)-1])
@@ -300,6 +310,9 @@ func (r *Relay) Run(ctx context.Context) error {
 	start("follow the connectors", r.connectors.Run)
 	start("serve the admin socket", func(ctx context.Context) error { return r.admin.Serve(ctx, r.socket) })
 	start("serve callers and agents", func(context.Context) error { return r.serve(srv) })
+	if r.syslog != nil {
+		start("forward to syslog", r.syslog.Run)
+	}
 	if r.certificate != nil {
 		start("follow the certificate", func(ctx context.Context) error { r.certificate.run(ctx); return nil })
 	}

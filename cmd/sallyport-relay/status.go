@@ -41,6 +41,13 @@ func printStatus(w io.Writer, s admin.Status) {
 	if s.LogDropped > 0 {
 		fmt.Fprintf(w, "Access log   %d events were lost since the start; the relay's log says why\n", s.LogDropped)
 	}
+	if s.Syslog != nil {
+		state := "connected"
+		if !s.Syslog.Connected {
+			state = "NOT CONNECTED"
+		}
+		fmt.Fprintf(w, "Syslog       %s, %s, %d bytes wait, %d messages were lost since the start\n", s.Syslog.To, state, s.Syslog.Queued, s.Syslog.Dropped)
+	}
 	fmt.Fprintln(w)
 	printGateways(w, s.Gateways)
 	for _, g := range s.Gateways {

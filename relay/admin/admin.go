@@ -26,6 +26,7 @@ import (
 	"sallyport/relay/connector"
 	"sallyport/relay/gateway"
 	"sallyport/relay/store"
+	"sallyport/relay/syslog"
 )
 
 const (
@@ -49,6 +50,8 @@ type Config struct {
 	Log     *slog.Logger
 	// Forward takes each record of what an admin did, one JSON object, besides the store. It must not block. Nil: nobody.
 	Forward func(change []byte)
+	// Syslog tells how the forwarding to a collector goes; nil, or a nil answer, where there is none.
+	Syslog func() *syslog.Status
 	// Backup writes a backup of the relay (package backup). Required.
 	Backup func(ctx context.Context, w io.Writer) error
 }
@@ -190,8 +193,15 @@ func (a *Admin) status(*http.Request) (int, any, error) {
 		Version: a.c.Version, URL: a.c.URL, SigningKey: a.c.Gateways.Fingerprint(), Started: a.started.UTC(),
 		Gateways: a.c.Gateways.Status(), Connectors: len(a.c.Connectors.List()),
 		StoreBroken: max(a.c.Gateways.Broken(), a.c.Connectors.Broken()), LogDropped: a.c.Store.Dropped(),
-		StoreTrouble: trouble,
+		StoreTrouble: trouble, Syslog: a.syslog(),
 	}, nil
+}
+
+func (a *Admin) syslog() *syslog.Status {
+	if a.c.Syslog == nil {
+		return nil
+	}
+	return a.c.Syslog()
 }
 
 func (a *Admin) listGateways(*http.Request) (int, any, error) {

@@ -6,6 +6,7 @@ import (
 	"sallyport/relay/connector"
 	"sallyport/relay/gateway"
 	"sallyport/relay/store"
+	"sallyport/relay/syslog"
 )
 
 // AddGateway is the body of POST /v1/gateways.
@@ -96,6 +97,8 @@ type Status struct {
 	StoreTrouble string `json:"storeTrouble,omitempty"`
 	// LogDropped is how many events of the access log were lost since the start.
 	LogDropped uint64 `json:"logDropped"`
+	// Syslog is how the forwarding to a collector goes, if there is one.
+	Syslog *syslog.Status `json:"syslog,omitempty"`
 }
 
 // List wraps every list, so that members can be added.

@@ -139,7 +139,7 @@ func (p *planner) result(prune bool) Result {
 func (s Step) Do(ctx context.Context, c *admin.Client) (err error) {
 	switch s.Action {
 	case AddGateway:
-		_, err = c.AddGateway(ctx, s.On, time.Nanosecond)
+		_, err = c.AddGateway(ctx, s.On, admin.NewJoin{Expires: time.Nanosecond})
 	case Publish:
 		_, err = c.Publish(ctx, s.connector)
 	case Change:
