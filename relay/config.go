@@ -40,6 +40,9 @@ type Config struct {
 	// said with 'sallyport-relay gateway allow-entra'. Default: the relay takes none.
 	Entra *Entra `yaml:"entra"`
 
+	// Admin lets people and automation administer the relay over HTTPS. Default: the local socket alone does.
+	Admin *Admin `yaml:"admin"`
+
 	// Limits bound what callers can make the relay hold.
 	Limits Limits `yaml:"limits"`
 	// Timeouts end what waits.
@@ -178,6 +181,7 @@ func (c *Config) check(d *configs.Doc) {
 		}
 	}
 	c.checkSyslog(d)
+	c.checkAdmin(d)
 	for i, s := range c.TrustedProxies {
 		if _, err := parseNetwork(s); err != nil {
 			d.Errorf(fmt.Sprintf("trusted_proxies[%d]", i), "%q is neither an address nor a network (write 10.0.0.0/8)", s)

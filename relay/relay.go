@@ -59,6 +59,7 @@ type Relay struct {
 	operations  *operation.Ledger
 	proxy       *connector.Proxy
 	admin       *admin.Admin
+	remote      http.Handler      // the admin API over HTTPS
 	access      *accessLog        // nil: off
 	syslog      *syslog.Forwarder // nil: off
 	certificate *certificate      // nil: plain HTTP
@@ -107,7 +108,9 @@ func New(ctx context.Context, config Config, version string, log *slog.Logger) (
 	r.admin = admin.New(admin.Config{
 		Gateways: r.gateways, Connectors: r.connectors, Store: r.store, URL: r.URL(), Version: version, Log: log, Backup: r.backup,
 		Forward: r.forwardChange, Syslog: r.syslogStatus,
+		OIDC: config.adminOIDC(), Host: config.adminHost(), Peer: r.trusted.Remote,
 	})
+	r.remote = r.admin.Remote()
 	return r, nil
 }
 
@@ -193,6 +196,7 @@ func (r *Relay) Addr() net.Addr { return r.listener.Addr() }
 //	/_/healthz, /_/readyz          balancers and supervisors
 //	/{gateway}/{connector}/...     callers, on any other host        connector.Proxy
 //	/...                           callers, on a connector's own host name, where nothing else is served
+//	/v1/...                        admins, on admin.host, where nothing else is served: admin.Admin.Remote
 //
 // The relay's own answers to callers lie below a connector's base path, at /_/, and are the Proxy's.
 func (r *Relay) ServeHTTP(w http.ResponseWriter, q *http.Request) {
@@ -205,7 +209,10 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	if !t.absolute {
 		host = r.trusted.Host(q)
 	}
-	if name := hostName(host); name != "" {
+	if name := hostName(host); r.isAdminHost(name) {
+		r.serveAdmin(w, q)
+		return
+	} else if name != "" {
 		if pub := r.connectors.ByHost(name); pub != nil {
 			r.proxy.Serve(w, q, connector.Place{Published: pub, Target: t.path, Host: name})
 			return

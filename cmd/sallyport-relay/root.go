@@ -50,6 +50,7 @@ type program struct {
 	environment
 	config string
 	socket string
+	relay  string
 	json   bool
 }
 
@@ -59,7 +60,8 @@ func newRoot(env environment) *cobra.Command {
 		Use:   "sallyport-relay",
 		Short: "The relay of Sallyport: publishes internal REST APIs that agents reach from inside",
 		Long: `The relay of Sallyport takes calls for published connectors and hands them to agents inside, over links that the
-agents have opened. 'serve' runs it; the other commands talk to a running relay over its local socket.
+agents have opened. 'serve' runs it; the other commands talk to a running relay over its local socket or, with --relay URL,
+over HTTPS ('login' signs on).
 
 The socket is found by --socket, then ` + socketVariable + `, then the file given by --config, then at the default place.
 Exit codes: 0 done, 1 failed, 2 wrong usage.`,
@@ -84,10 +86,11 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.`,
 	flags := root.PersistentFlags()
 	flags.StringVar(&p.config, "config", "", "the relay's configuration `file`")
 	flags.StringVar(&p.socket, "socket", "", "the relay's admin socket (`path`)")
+	flags.StringVar(&p.relay, "relay", "", "administer the relay with this admin `URL` (admin.host) instead of a local one")
 	flags.BoolVar(&p.json, "json", false, "print JSON, for scripts")
 	root.AddCommand(p.serveCommand(), p.configCommand(), p.gatewayCommand(), p.agentCommand(), p.connectorCommand(),
 		p.keyCommand(), p.applyCommand(), p.exportCommand(), p.logCommand(), p.backupCommand(), p.restoreCommand(),
-		p.statusCommand(), p.versionCommand())
+		p.statusCommand(), p.loginCommand(), p.logoutCommand(), p.whoamiCommand(), p.versionCommand())
 	return root
 }
 
@@ -130,8 +133,14 @@ func (p *program) versionCommand() *cobra.Command {
 	}
 }
 
-// client finds the relay's socket.
+// client finds the relay: the one that --relay names, or the local one by its socket.
 func (p *program) client() (*admin.Client, error) {
+	if p.relay != "" {
+		if p.socket != "" {
+			return nil, usagef("--relay and --socket name two relays; give one of them")
+		}
+		return p.remoteClient()
+	}
 	path := p.socket
 	if path == "" {
 		path = p.get(socketVariable)

@@ -5,7 +5,8 @@ import (
 	"net"
 )
 
-// actorKey is where withActor puts who is at the other end of a connection. It is for the log alone and permits nothing.
+// actorKey is where withActor puts who is at the other end of a connection of the local socket, whose file mode has decided
+// that it may do everything.
 type actorKey struct{}
 
 func withActor(ctx context.Context, c net.Conn) context.Context {
@@ -13,6 +14,9 @@ func withActor(ctx context.Context, c net.Conn) context.Context {
 }
 
 func actor(ctx context.Context) string {
+	if p, ok := ctx.Value(principalKey{}).(*principal); ok {
+		return p.String()
+	}
 	if who, ok := ctx.Value(actorKey{}).(string); ok {
 		return who
 	}

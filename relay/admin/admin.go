@@ -1,7 +1,9 @@
-// Package admin is the relay's admin API: HTTP and JSON on a local socket, and the Go side of it for the commands.
+// Package admin is the relay's admin API: HTTP and JSON on a local socket and, for whoever shows a token of the configured
+// issuer, over HTTPS on a host of its own; and the Go side of it for the commands.
 //
-// Whoever may open the socket is an admin; its file mode decides. Every change, also one that was refused, is logged and kept with the user ID of the
-// process at the other end. The package decides nothing about gateways and connectors themselves: it checks the form of
+// Whoever may open the socket is an admin; its file mode decides. Over HTTPS the token's roles decide (remote.go). Every
+// change, also one that was refused, is logged and kept with who made it: the user ID of the process at the other end, or
+// the token's subject. The package decides nothing about gateways and connectors themselves: it checks the form of
 // what comes in, calls relay/gateway and relay/connector, and words their errors as application/problem+json.
 //
 //	l, err := admin.Listen(ctx, "/var/lib/sallyport-relay/admin.sock")
@@ -47,7 +49,13 @@ type Config struct {
 	URL string
 	// Version is the relay program's version.
 	Version string
-	Log     *slog.Logger
+	// OIDC says whose tokens count over HTTPS; nil: Remote is not used.
+	OIDC *OIDC
+	// Host is the host name that Remote answers on; no connector may have it.
+	Host string
+	// Peer gives the address of the one who sent a request over HTTPS. Default: the connection's.
+	Peer func(*http.Request) string
+	Log  *slog.Logger
 	// Forward takes each record of what an admin did, one JSON object, besides the store. It must not block. Nil: nobody.
 	Forward func(change []byte)
 	// Syslog tells how the forwarding to a collector goes; nil, or a nil answer, where there is none.
@@ -75,6 +83,7 @@ func (a *Admin) Handler() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, h := range map[string]handler{
 		"GET /v1/status": a.status,
+		"GET /v1/whoami": a.whoami,
 
 		"GET /v1/gateways":                 a.listGateways,
 		"POST /v1/gateways":                a.addGateway,
@@ -98,8 +107,8 @@ func (a *Admin) Handler() http.Handler {
 	} {
 		mux.Handle(pattern, a.handle(h))
 	}
-	mux.HandleFunc("GET /v1/log", a.serveLog)
-	mux.HandleFunc("GET /v1/backup", a.serveBackup)
+	mux.Handle("GET /v1/log", a.stream(a.serveLog))
+	mux.Handle("GET /v1/backup", a.stream(a.serveBackup))
 	return mux
 }
 
@@ -144,7 +153,13 @@ func (a *Admin) handle(h handler) http.Handler {
 		ctx, cancel := context.WithTimeout(q.Context(), requestTimeout)
 		defer cancel()
 		q.Body = http.MaxBytesReader(w, q.Body, maxBody)
-		status, body, err := h(q.WithContext(ctx))
+		q = q.WithContext(ctx)
+		err := permit(q)
+		var status int
+		var body any
+		if err == nil {
+			status, body, err = h(q)
+		}
 		if err != nil {
 			a.answerError(w, q, err)
 			return
@@ -153,14 +168,30 @@ func (a *Admin) handle(h handler) http.Handler {
 	})
 }
 
+// stream is handle for what writes its answer itself, in its own time.
+func (a *Admin) stream(h http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		if err := permit(q); err != nil {
+			a.answerError(w, q, err)
+			return
+		}
+		h(w, q)
+	})
+}
+
 func (a *Admin) answerError(w http.ResponseWriter, q *http.Request, err error) {
 	p := toProblem(err)
 	if p.Status >= http.StatusInternalServerError {
 		a.c.Log.Error("an admin request failed", "method", q.Method, "path", q.URL.Path, "error", err)
 	}
+	if p.Status == http.StatusForbidden {
+		a.c.Log.Warn("admin: refused", "actor", actor(q.Context()), "method", q.Method, "path", q.URL.Path, "reason", err)
+	}
 	a.refused(q, p)
-	answer(w, p.Status, "application/problem+json", p)
+	problem(w, p)
 }
+
+func problem(w http.ResponseWriter, p *Problem) { answer(w, p.Status, "application/problem+json", p) }
 
 func answer(w http.ResponseWriter, status int, kind string, body any) {
 	w.Header().Set("Content-Type", kind)

@@ -5,12 +5,16 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"time"
 )
 
 // serveBackup streams a backup: whoever may open the socket could read the files as well. That it was made is on record.
+// Over HTTPS there is none: it holds the relay's keys, which a stolen token must not be good for.
 func (a *Admin) serveBackup(w http.ResponseWriter, q *http.Request) {
+	if _, remote := q.Context().Value(principalKey{}).(*principal); remote {
+		a.answerError(w, q, &forbidden{"a backup holds the relay's keys, so it is made on the relay's own machine alone"})
+		return
+	}
 	rc := http.NewResponseController(w)
 	w.Header().Set("Content-Type", "application/jsonl")
 	w.Header().Set("Cache-Control", "no-store")
@@ -35,14 +39,9 @@ func (d deadlineWriter) Write(p []byte) (int, error) {
 
 // Backup writes a backup of the relay to w. That it is whole, its reader has to find out (backup.Verify).
 func (c *Client) Backup(ctx context.Context, w io.Writer) error {
-	target := url.URL{Scheme: "http", Host: "relay", Path: "/v1/backup"}
-	q, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
+	resp, err := c.stream(ctx, c.base.JoinPath("v1", "backup"))
 	if err != nil {
-		return fmt.Errorf("make the request: %w", err)
-	}
-	resp, err := (&http.Client{Transport: c.http.Transport}).Do(q) // without the time limit: a large store takes its time
-	if err != nil {
-		return c.unreachable(err)
+		return err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

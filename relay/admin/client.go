@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"sallyport/relay/connector"
 	"sallyport/relay/gateway"
@@ -26,11 +27,39 @@ const maxAnswer = 64 << 20
 // maxLogLine bounds one event; the relay keeps none that is longer.
 const maxLogLine = 64 << 10
 
-// A Client calls the admin API of a relay on this machine. An error of the relay's is a *Problem.
+// A Client calls the admin API of a relay. An error of the relay's is a *Problem.
 type Client struct {
 	path  string
+	base  url.URL // of the relay over HTTPS; elsewhere it means nothing
+	token func(context.Context) (string, error)
 	query string // of every request
 	http  *http.Client
+}
+
+// NewRemoteClient makes a client for a relay's admin API over HTTPS: base is https://admin.relay.example.com, and token gives
+// a bearer token for each request.
+func NewRemoteClient(base string, token func(context.Context) (string, error)) (*Client, error) {
+	u, err := url.Parse(base)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || strings.Trim(u.Path, "/") != "" {
+		return nil, fmt.Errorf("%.200q is no URL of an admin API (write https://admin.relay.example.com)", base)
+	}
+	u.Path = ""
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	return &Client{path: u.String(), base: *u, token: token, http: &http.Client{
+		Transport: t, Timeout: 2 * requestTimeout,
+		// A redirect would take the token elsewhere; the admin API makes none.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
+}
+
+// Login says where to get a token for the relay. It needs none.
+func (c *Client) Login(ctx context.Context) (Login, error) {
+	return call[Login](ctx, c, http.MethodGet, nil, "login")
+}
+
+// Whoami says who the relay takes the caller for.
+func (c *Client) Whoami(ctx context.Context) (Whoami, error) {
+	return call[Whoami](ctx, c, http.MethodGet, nil, "whoami")
 }
 
 // NewClient makes a client for the socket at path. It dials when it is used.
@@ -38,7 +67,7 @@ func NewClient(path string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "unix", path)
 	}
-	return &Client{path: path, http: &http.Client{
+	return &Client{path: path, base: url.URL{Scheme: "http", Host: "relay"}, http: &http.Client{
 		Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true},
 		Timeout:   2 * requestTimeout,
 	}}
@@ -170,14 +199,11 @@ func (c *Client) RevokeKey(ctx context.Context, gateway, name, key string) error
 
 // Log hands events to fn, one JSON object each, oldest first, until there are no more or, with Follow, ctx ends.
 func (c *Client) Log(ctx context.Context, l LogQuery, fn func(event []byte) error) error {
-	target := url.URL{Scheme: "http", Host: "relay", Path: "/v1/log", RawQuery: l.values().Encode()}
-	q, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
+	target := c.base.JoinPath("v1", "log")
+	target.RawQuery = l.values().Encode()
+	resp, err := c.stream(ctx, target)
 	if err != nil {
-		return fmt.Errorf("make the request: %w", err)
-	}
-	resp, err := (&http.Client{Transport: c.http.Transport}).Do(q) // without the time limit: it lasts as long as is wanted
-	if err != nil {
-		return c.unreachable(err)
+		return err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
@@ -200,6 +226,35 @@ func (c *Client) Log(ctx context.Context, l LogQuery, fn func(event []byte) erro
 	return nil
 }
 
+// stream makes a request whose answer lasts as long as is wanted.
+func (c *Client) stream(ctx context.Context, target *url.URL) (*http.Response, error) {
+	q, err := c.request(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := (&http.Client{Transport: c.http.Transport, CheckRedirect: c.http.CheckRedirect}).Do(q)
+	if err != nil {
+		return nil, c.unreachable(err)
+	}
+	return resp, nil
+}
+
+// request makes a request with the token, if there is one.
+func (c *Client) request(ctx context.Context, method string, target *url.URL, body io.Reader) (*http.Request, error) {
+	q, err := http.NewRequestWithContext(ctx, method, target.String(), body)
+	if err != nil {
+		return nil, fmt.Errorf("make the request: %w", err)
+	}
+	if c.token != nil {
+		token, err := c.token(ctx)
+		if err != nil {
+			return nil, err
+		}
+		q.Header.Set("Authorization", "Bearer "+token)
+	}
+	return q, nil
+}
+
 // problemOf is the error that the relay answered with.
 func problemOf(resp *http.Response, text []byte) *Problem {
 	p := &Problem{Status: resp.StatusCode}
@@ -214,8 +269,7 @@ type none struct{}
 
 // call makes one request; path are the segments after /v1.
 func call[T any](ctx context.Context, c *Client, method string, body any, path ...string) (answer T, err error) {
-	target := url.URL{Scheme: "http", Host: "relay"}
-	u := target.JoinPath("v1")
+	u := c.base.JoinPath("v1")
 	for _, segment := range path {
 		u = u.JoinPath(url.PathEscape(segment))
 	}
@@ -224,9 +278,9 @@ func call[T any](ctx context.Context, c *Client, method string, body any, path .
 	if err != nil {
 		return answer, fmt.Errorf("encode the request: %w", err)
 	}
-	q, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(raw))
+	q, err := c.request(ctx, method, u, bytes.NewReader(raw))
 	if err != nil {
-		return answer, fmt.Errorf("make the request: %w", err)
+		return answer, err
 	}
 	resp, err := c.http.Do(q)
 	if err != nil {
@@ -237,7 +291,7 @@ func call[T any](ctx context.Context, c *Client, method string, body any, path .
 	if err != nil {
 		return answer, fmt.Errorf("read the relay's answer: %w", err)
 	}
-	if resp.StatusCode >= 400 {
+	if resp.StatusCode >= 300 {
 		return answer, problemOf(resp, text)
 	}
 	if resp.StatusCode == http.StatusNoContent {
@@ -252,6 +306,8 @@ func call[T any](ctx context.Context, c *Client, method string, body any, path .
 // unreachable says why the socket could not be used and what to do.
 func (c *Client) unreachable(err error) error {
 	switch {
+	case c.base.Scheme == "https":
+		return fmt.Errorf("call the relay at %s: %w", c.path, err)
 	case errors.Is(err, fs.ErrNotExist), refused(err):
 		return fmt.Errorf("%w (nobody answers on %s); start it with 'sallyport-relay serve --config relay.yaml', "+
 			"or name its socket with --socket or its file with --config", ErrNotRunning, c.path)

@@ -46,8 +46,14 @@ func (a *Admin) publish(q *http.Request) (int, any, error) {
 	if err := read(q, &body); err != nil {
 		return 0, nil, err
 	}
+	if err := mayPublish(q.Context(), body.Gateway); err != nil {
+		return 0, nil, err
+	}
 	if !a.c.Gateways.Exists(body.Gateway) {
 		return 0, nil, gateway.ErrUnknownGateway
+	}
+	if err := a.notOurHost(body.Hosts); err != nil {
+		return 0, nil, err
 	}
 	if dryRun(q) {
 		c, err := a.c.Connectors.PlanPublish(body)
@@ -67,6 +73,9 @@ func (a *Admin) change(q *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	body.Gateway, body.Name = q.PathValue("gateway"), q.PathValue("name")
+	if err := a.notOurHost(body.Hosts); err != nil {
+		return 0, nil, err
+	}
 	if dryRun(q) {
 		before, after, err := a.c.Connectors.PlanChange(body)
 		return http.StatusOK, a.changed(q, before, after), err
@@ -78,6 +87,16 @@ func (a *Admin) change(q *http.Request) (int, any, error) {
 	out := a.changed(q, before, after)
 	a.event(q, "connector changed", "gateway", after.Gateway, "connector", after.Name, "auth", after.Auth, "changes", out.Changes)
 	return http.StatusOK, out, nil
+}
+
+// notOurHost keeps connectors off the host of the admin API: a page from inside must not share an origin with it.
+func (a *Admin) notOurHost(hosts []string) error {
+	for _, h := range hosts {
+		if a.c.Host != "" && strings.EqualFold(strings.TrimSuffix(h, "."), a.c.Host) {
+			return &badRequest{"host " + h + " is the admin API's, which never serves a connector"}
+		}
+	}
+	return nil
 }
 
 // dryRun says that the request is to change nothing.

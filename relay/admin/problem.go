@@ -24,7 +24,10 @@ func toProblem(err error) *Problem {
 	_, invalid := errors.AsType[*connector.Invalid](err)
 	_, bad := errors.AsType[*badRequest](err)
 	_, name := errors.AsType[*gateway.NameError](err)
+	_, denied := errors.AsType[*forbidden](err)
 	switch {
+	case denied:
+		p.Status, p.Title = http.StatusForbidden, "Your role does not allow this."
 	case invalid, bad, name, errors.Is(err, gateway.ErrCodeLife), errors.Is(err, gateway.ErrCodeUses), errors.Is(err, gateway.ErrEntra),
 		errors.Is(err, gateway.ErrFull):
 		p.Status, p.Title = http.StatusBadRequest, "The request cannot be fulfilled as it is."

@@ -101,6 +101,21 @@ type Status struct {
 	Syslog *syslog.Status `json:"syslog,omitempty"`
 }
 
+// Login answers GET /v1/login, over HTTPS and to everybody: where to get a token.
+type Login struct {
+	Issuer string   `json:"issuer"`
+	Client string   `json:"client"`
+	Scopes []string `json:"scopes"`
+}
+
+// Whoami answers GET /v1/whoami.
+type Whoami struct {
+	Actor string `json:"actor"`
+	Role  Role   `json:"role"`
+	// Gateways are those of a publisher.
+	Gateways []string `json:"gateways"`
+}
+
 // List wraps every list, so that members can be added.
 type List[T any] struct {
 	Items []T `json:"items"`

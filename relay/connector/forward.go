@@ -65,6 +65,11 @@ func (t Trusted) Host(r *http.Request) string {
 	return r.Host
 }
 
+// Secure reports whether the caller's side speaks TLS: with the relay itself, or with a trusted proxy, which says so.
+func (t Trusted) Secure(r *http.Request) bool {
+	return r.TLS != nil || strings.EqualFold(t.forwardedOf(r).proto, "https")
+}
+
 // nearest walks the chain from its end to the first address that is not one of ours. Everything before that one is the
 // caller's own claim.
 func (t Trusted) nearest(chain, peer string) string {
