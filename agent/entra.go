@@ -49,11 +49,11 @@ func (v validator) entra(path string, e *Entra) {
 	if e.Secret != "" {
 		v.secret(path+".secret", e.Secret)
 	}
-	if !application {
-		v.without(path, e.Credential, map[string]string{"secret": e.Secret})
+	if !application && e.Secret != "" {
+		v.Errorf(path+".secret", "secret has no meaning with credential: %s (remove it)", e.Credential)
 	}
-	if e.Credential != entra.Certificate {
-		v.without(path, e.Credential, map[string]string{"certificate": e.Certificate})
+	if e.Credential != entra.Certificate && e.Certificate != "" {
+		v.Errorf(path+".certificate", "certificate has no meaning with credential: %s (remove it)", e.Credential)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -27,6 +28,7 @@ type keeper struct {
 	key, old []byte // guarded by mu
 	overlap  bool   // the old key is still good
 	lose     bool   // take the new key, and break off before the answer
+	older    bool   // knows nothing of rotation
 	deaf     bool   // break off before the new key is taken
 	links    int
 }
@@ -64,6 +66,9 @@ func (k *keeper) decide(c tunnel.Claim, breakOff func()) (tunnel.Welcome, error)
 	case tunnel.KindJoin:
 		k.key = c.Key
 	case tunnel.KindRotate:
+		if k.older {
+			return tunnel.Welcome{}, &tunnel.Refusal{Code: "bad-claim", Permanent: true}
+		}
 		if k.deaf {
 			breakOff()
 			return tunnel.Welcome{}, context.Canceled
@@ -208,5 +213,28 @@ func TestTwoRotationsDoNotMix(t *testing.T) {
 	id, err := identity.Load(dir)
 	if err != nil || tunnel.Fingerprint(k.key) != id.Fingerprint() {
 		t.Errorf("the relay has another key than the disk: %v", err)
+	}
+}
+
+// TestRotateWithAnOlderRelay: it does not know how, the agent's key stays, and nothing is left behind.
+func TestRotateWithAnOlderRelay(t *testing.T) {
+	t.Parallel()
+	k := newKeeper(t)
+	dir, dialer := joinKeeper(t, k)
+	before, err := identity.Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.set(func() { k.older = true })
+	if _, err := Rotate(t.Context(), RotateConfig{State: dir, Dialer: dialer}); err == nil || !strings.Contains(err.Error(), "cannot replace keys") {
+		t.Errorf("Rotate: %v", err)
+	}
+	linkOnce(t, k, dir, dialer)
+	after, err := identity.Load(dir)
+	if err != nil || after.Fingerprint() != before.Fingerprint() {
+		t.Errorf("the key has changed: %v", err)
+	}
+	if text, err := dir.Read("identity.json", 64<<10); err != nil || strings.Contains(string(text), "next") {
+		t.Errorf("a key is left behind: %v", err)
 	}
 }

@@ -30,6 +30,9 @@ func (p *program) rotate(ctx context.Context, asJSON bool) error {
 	if err != nil {
 		return err
 	}
+	if c.Identity.Entra != nil {
+		return fmt.Errorf("%s has identity.entra: this agent has no key of its own; its credential is replaced in Entra ID", p.config)
+	}
 	dir, err := p.stateDir(c)
 	if err != nil {
 		return err

@@ -99,7 +99,7 @@ func get(addr, path, key string) (status int, err error) {
 	if key != "" {
 		q.Header.Set("X-API-Key", key)
 	}
-	client := http.Client{Timeout: 30 * time.Second // a relay that has just started waits for its agents}
+	client := http.Client{Timeout: 30 * time.Second} // a relay that has just started waits for its agents
 	resp, err := client.Do(q)
 	if err != nil {
 		return 0, err
