@@ -57,6 +57,18 @@ type Connector struct {
 	Timeout time.Duration `yaml:"timeout"`
 	// OutcomeUnknown is the answer to calls that may have been run. Default: auto.
 	OutcomeUnknown string `yaml:"outcome_unknown" enum:"auto,409,504"`
+	// AsyncAfter is how long a caller is held before its call is answered 202. Default: callers that prefer it alone are.
+	AsyncAfter time.Duration `yaml:"async_after"`
+	// AsyncLimit is how long such a call may go on. Default: 1h.
+	AsyncLimit time.Duration `yaml:"async_limit"`
+	// Async set to off defers no call, not even of callers that prefer it.
+	Async string `yaml:"async" enum:"off"`
+	// Dedupe is what repeated calls are known by, so that they run once. Default: nothing.
+	Dedupe string `yaml:"dedupe" enum:"idempotency-key,flow"`
+	// DedupeFor are the operations that are deduplicated, such as "POST /orders". Default: POST and PATCH.
+	DedupeFor []string `yaml:"dedupe_for"`
+	// Webhooks are the operations that subscribe to a webhook, such as "POST /hooks".
+	Webhooks []string `yaml:"webhooks"`
 }
 
 // settings of a connector as the relay has them.
@@ -68,14 +80,23 @@ func (c Connector) settings(gw string) connector.Connector {
 	return connector.Connector{
 		Gateway: gw, Name: c.Name, API: api, Auth: c.Auth, KeyHeader: c.Header, KeyQuery: c.Query, Hosts: c.Hosts,
 		CORSOrigins: c.CORSOrigins, BodyLimit: int64(c.BodyLimit), Timeout: c.Timeout, OutcomeUnknown: c.OutcomeUnknown,
+		Async:    connector.Async{After: c.AsyncAfter, Limit: c.AsyncLimit, Off: c.Async == asyncOff},
+		Dedupe:   connector.Dedupe{By: c.Dedupe, For: c.DedupeFor},
+		Webhooks: c.Webhooks,
 	}
 }
+
+const asyncOff = "off"
 
 // entry is the other way; defaults are left out.
 func entry(c connector.Connector) Connector {
 	out := Connector{
 		Name: c.Name, API: c.API, Auth: c.Auth, Header: c.KeyHeader, Query: c.KeyQuery, Hosts: c.Hosts, CORSOrigins: c.CORSOrigins,
 		BodyLimit: configs.Size(c.BodyLimit), Timeout: c.Timeout, OutcomeUnknown: c.OutcomeUnknown,
+		AsyncAfter: c.Async.After, AsyncLimit: c.Async.Limit, Dedupe: c.Dedupe.By, DedupeFor: c.Dedupe.For, Webhooks: c.Webhooks,
+	}
+	if c.Async.Off {
+		out.Async = asyncOff
 	}
 	if out.API == out.Name {
 		out.API = ""

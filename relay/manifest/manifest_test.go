@@ -16,7 +16,16 @@ import (
 func TestEverySettingIsInTheFile(t *testing.T) {
 	t.Parallel()
 	var full connector.Connector
-	v := reflect.ValueOf(&full).Elem()
+	fill(t, reflect.ValueOf(&full).Elem())
+	got := entry(full).settings(full.Gateway)
+	full.ID, full.Created = "", time.Time{} // the relay's own
+	if diff := cmp.Diff(full, got); diff != "" {
+		t.Errorf("lost on the way through the file (-relay +file):\n%s", diff)
+	}
+}
+
+// fill gives every field a value.
+func fill(t *testing.T, v reflect.Value) {
 	for i := range v.NumField() {
 		field := v.Field(i)
 		switch {
@@ -28,14 +37,13 @@ func TestEverySettingIsInTheFile(t *testing.T) {
 			field.SetInt(int64(i+1) * int64(time.Second))
 		case field.Type() == reflect.TypeFor[[]string]():
 			field.Set(reflect.ValueOf([]string{"a", "b"}))
+		case field.Kind() == reflect.Bool:
+			field.SetBool(true)
+		case field.Kind() == reflect.Struct:
+			fill(t, field)
 		default:
 			t.Fatalf("this test does not know the kind of %s", v.Type().Field(i).Name)
 		}
-	}
-	got := entry(full).settings(full.Gateway)
-	full.ID, full.Created = "", time.Time{} // the relay's own
-	if diff := cmp.Diff(full, got); diff != "" {
-		t.Errorf("lost on the way through the file (-relay +file):\n%s", diff)
 	}
 }
 
@@ -48,7 +56,12 @@ func TestWhatIsWrittenIsReadTheSame(t *testing.T) {
 			Hosts: []string{"orders.example.com", "7.example.com"}, CORSOrigins: []string{"https://app.example.com:8443"},
 			BodyLimit: 20_000_000, Timeout: 90 * time.Second, OutcomeUnknown: "auto",
 		},
-		{Gateway: "plant2", Name: "on", API: "on", Auth: []string{"key"}, BodyLimit: 1000, OutcomeUnknown: "auto"},
+		{
+			Gateway: "plant2", Name: "on", API: "on", Auth: []string{"key"}, BodyLimit: 1000, OutcomeUnknown: "auto",
+			Async: connector.Async{After: 90 * time.Second, Limit: 2 * time.Hour}, Webhooks: []string{"POST /hooks"},
+			Dedupe: connector.Dedupe{By: connector.DedupeFlow, For: []string{"POST /orders"}},
+		},
+		{Gateway: "plant2", Name: "own", API: "own", Auth: []string{"key"}, Async: connector.Async{Off: true}},
 	})
 	want := `gateways:
   - name: empty
@@ -72,6 +85,14 @@ func TestWhatIsWrittenIsReadTheSame(t *testing.T) {
       - name: "on"
         auth: [key]
         body_limit: 1kB
+        async_after: 1m30s
+        async_limit: 2h0m0s
+        dedupe: flow
+        dedupe_for: ["POST /orders"]
+        webhooks: ["POST /hooks"]
+      - name: own
+        auth: [key]
+        async: "off"
 `
 	if diff := cmp.Diff(want, string(f.YAML())); diff != "" {
 		t.Errorf("written (-want +got):\n%s", diff)
