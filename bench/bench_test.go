@@ -30,8 +30,8 @@ var programs = sync.OnceValues(func() (string, error) {
 
 // TestMain plays a role when the test is started again for one, as bench itself is.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == roleArgument {
-		if err := play(context.Background(), bufio.NewReader(os.Stdin), os.Stdout); err != nil {
+	if len(os.Args) == 2 && (os.Args[1] == roleArgument || os.Args[1] == fleetArgument) {
+		if err := run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr); err != nil {
 			os.Stderr.WriteString(err.Error())
 			os.Exit(1)
 		}
@@ -148,6 +148,44 @@ func TestAnswer(t *testing.T) {
 		if c.ok && c1.r.Buffered() > 0 {
 			t.Errorf("%s: %d bytes are left, which the next answer would begin with", name, c1.r.Buffered())
 		}
+	}
+}
+
+// TestFaults runs what does not take a minute, for moments.
+func TestFaults(t *testing.T) {
+	bin, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args   []string
+		values []string
+		ratios int
+	}{
+		{[]string{"--tls", "--faults", "stuck,bulk"}, []string{"stuck_p99_with_us", "bulk_p99_same_link_us"}, 2},
+		{[]string{"--faults", "fleet"}, []string{"fleet_links", "fleet_kb_per_link", "fleet_all_back_s", "fleet_relay_cpu_s"}, 1},
+		{[]string{"--soak", "2s"}, []string{"soak_end_calls", "soak_end_relay_goroutines", "soak_warm_agent_rss_kb"}, 4},
+	} {
+		var out bytes.Buffer
+		if err := run(t.Context(), append(c.args, "--json", "--quick", "--bin", bin), nil, &out, t.Output()); err != nil {
+			t.Errorf("%v: %v", c.args, err)
+			continue
+		}
+		var r faultReport
+		if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range c.values {
+			if r.Faults[name] <= 0 {
+				t.Errorf("%v: %s is %v", c.args, name, r.Faults[name])
+			}
+		}
+		if len(r.Ratios) != c.ratios {
+			t.Errorf("%v: %d ratios, want %d", c.args, len(r.Ratios), c.ratios)
+		}
+	}
+	if _, err := parseOptions([]string{"--faults", "line,what"}, io.Discard); err == nil {
+		t.Error("a row that there is not was taken")
 	}
 }
 

@@ -151,10 +151,10 @@ func longLine(ctx context.Context, o *options, progress io.Writer, r *faultRepor
 
 // pairs measures the same load without and with something beside it, several times in turn, and gives the median of the
 // ratios of their p99 and the medians of both.
-func (s *stage) pairs(ctx context.Context, t target, callers int, span time.Duration, with, without func() (stop func())) (ratio, p99without, p99with float64, err error) {
+func (s *stage) pairs(ctx context.Context, t target, callers int, span time.Duration, with, without func() (stop func())) (relative, p99without, p99with float64, err error) {
 	count := 5
 	if s.quick {
-		count = 3
+		count, span = 3, span/4
 	}
 	var ratios, plain, beside []float64
 	for i := range count {

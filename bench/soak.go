@@ -14,8 +14,12 @@ import (
 	"time"
 )
 
-// soakRest is how long the programs may rest before they are looked at: idle connections and pools have gone by then.
-const soakRest = 15 * time.Second
+// soakRest is how long the programs may rest before they are looked at: calls that were cut have ended by then. With --quick
+// it is as short as it can be.
+const (
+	soakRest  = 15 * time.Second
+	quickRest = 2 * time.Second
+)
 
 // soak calls for as long as was asked, with small calls, large bodies both ways, and callers that leave in the midst, and
 // compares memory and goroutines with those of programs that have only warmed up. How many goroutines there are the
@@ -76,9 +80,13 @@ func (s *stage) mixed(ctx context.Context, d time.Duration) (calls int, err erro
 }
 
 func (s *stage) rest(ctx context.Context) error {
-	s.say("resting for %s", soakRest)
+	rest := soakRest
+	if s.quick {
+		rest = quickRest
+	}
+	s.say("resting for %s", rest)
 	select {
-	case <-time.After(soakRest):
+	case <-time.After(rest):
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
