@@ -53,6 +53,9 @@ func fleet(ctx context.Context, o *options, progress io.Writer, r *faultReport) 
 	if o.quick {
 		gateways = quickGateways
 	}
+	if o.fleet > 0 {
+		gateways = o.fleet
+	}
 	joins, err := s.fleetJoins(ctx, gateways)
 	if err != nil {
 		return err

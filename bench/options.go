@@ -23,6 +23,7 @@ type options struct {
 	json, quick, tls, auth bool
 
 	faults []string      // which rows under faults to measure instead of the ways
+	fleet  int           // gateways of the row fleet, 512 links each
 	soak   time.Duration // how long to call instead of measuring; 0: not
 
 	bin  string   // where sallyport-relay and sallyport-agent lie; empty: they are built
@@ -53,6 +54,7 @@ func parseOptions(args []string, errors io.Writer) (*options, error) {
 	f.IntVar(&o.bulk, "bulk", -1, "how many bodies of 100 MB each way in a round (default 2, with --quick 1)")
 	f.DurationVar(&o.pause, "pause", 0, "wait before the first round, with the processes' numbers shown, to attach a profiler")
 	f.StringVar(&faults, "faults", "", "measure Sallyport under faults and mass instead: all, or some `rows` of "+strings.Join(allFaults[:], ","))
+	f.IntVar(&o.fleet, "gateways", 0, "how many gateways the row fleet has, with 512 links each (default 20, with --quick 1)")
 	f.DurationVar(&o.soak, "soak", 0, "call for so long instead, and look whether memory and goroutines end where they began")
 	if err := f.Parse(args); err != nil {
 		return nil, err
