@@ -33,7 +33,7 @@ type call struct {
 	upload   *upload
 	upgrade  bool          // the caller asked for a WebSocket
 	expects  bool          // the caller waits for 100 Continue
-	repeated bool          // a link died under the request, which is on its way over another
+	lost     error         // a link died under the request, which then went over another; nil: none did
 	hooked   bool          // it ends a webhook subscription, at a signed path
 	limit    time.Duration // of a call that can be deferred; 0: hold decides
 }
@@ -170,7 +170,11 @@ func (c *call) extendRead() { _ = c.rc.SetReadDeadline(time.Now().Add(c.p.o.Call
 // fail answers with the problem that err is. If an answer has begun, it breaks the answer off, so that nobody takes a
 // part for the whole.
 func (c *call) fail(err error) {
-	p := c.forPlatform(problemOf(err))
+	p := problemOf(err)
+	if c.lost != nil && p.Executed == tunnel.ExecutedNo {
+		p.Executed = tunnel.ExecutedUnknown // whatever the second link says, the first one may have had it run
+	}
+	p = c.forPlatform(p)
 	p.complete()
 	c.event.Code, c.event.Origin, c.event.Executed = p.Code, p.Origin, p.Executed
 	c.log(p)

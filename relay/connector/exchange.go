@@ -40,13 +40,13 @@ func (c *call) exchange(pub *Published) error {
 	for {
 		link, noLink := c.pick(pub, tried)
 		if noLink != nil && len(tried) > 0 {
-			return err // there was one, and what it said tells more
+			return c.firstLoss(err) // there was one, and what it said tells more
 		} else if noLink != nil {
 			return noLink
 		}
 		err = c.over(link, req, held, whole)
 		if err == nil || !c.mayRepeat(err, whole && len(held) == 0) {
-			return err
+			return c.firstLoss(err)
 		}
 		c.p.o.Log.Debug("a link did not answer a request; it moves to another", "request", c.event.ID, "gateway", pub.Gateway,
 			"agent", link.Agent, "cause", err)
@@ -55,7 +55,7 @@ func (c *call) exchange(pub *Published) error {
 			c.upload = nil
 		}
 		if tried = append(tried, link); len(tried) == maxLinks {
-			return err
+			return c.firstLoss(err)
 		}
 	}
 }
@@ -76,17 +76,25 @@ func (c *call) mayRepeat(err error, bare bool) bool {
 	if errors.Is(err, tunnel.ErrNotRun) {
 		return true
 	}
-	if !errors.Is(err, tunnel.ErrLinkLost) || !bare || !idempotent(c.r.Method) || c.repeated || c.runsOnce() {
+	if !errors.Is(err, tunnel.ErrLinkLost) || !bare || !idempotent(c.r.Method) || c.lost != nil || c.runsOnce() {
 		return false
 	}
-	c.repeated = true
+	c.lost = err
 	return true
+}
+
+// firstLoss gives the loss of an earlier link where err says that the last one did not run the request: that one may have.
+func (c *call) firstLoss(err error) error {
+	if c.lost != nil && errors.Is(err, tunnel.ErrNotRun) {
+		return c.lost
+	}
+	return err
 }
 
 // over runs the exchange on one link.
 func (c *call) over(link *gateway.Link, req *tunnel.Request, held []byte, whole bool) error {
 	opened := time.Now()
-	if c.repeated { // the caller has waited already
+	if c.lost != nil { // the caller has waited already
 		req.Timeout = max(time.Second, c.hold()-time.Since(c.event.Time))
 	}
 	var s *tunnel.Stream
@@ -295,7 +303,7 @@ type clock struct {
 }
 
 func (c *call) startClock(s *tunnel.Stream) clock {
-	k := clock{hold: c.hold(), fixed: c.platform || c.repeated}
+	k := clock{hold: c.hold(), fixed: c.platform || c.lost != nil}
 	first := k.hold
 	if k.fixed {
 		first = max(0, first-time.Since(c.event.Time))

@@ -122,3 +122,22 @@ func TestARequestIsRepeatedOnce(t *testing.T) {
 		t.Errorf("answered %s, run %d times", resp.Status, ran.Load())
 	}
 }
+
+// The second link says that it did not run the request. The first one may have: the outcome is unknown.
+func TestARefusalAfterALossIsNoCertainty(t *testing.T) {
+	t.Parallel()
+	var r *rig
+	r = start(t, func(s *tunnel.Stream) {
+		go r.links[0].Close("it dies")
+		<-s.Context().Done()
+	}, settings{second: func(s *tunnel.Stream) { s.Reset(tunnel.Refused, "busy") }})
+	resp := r.do(t, http.DefaultClient, "GET", "/plant1/orders/x", nil)
+	var p struct {
+		Executed string
+		Error    struct{ Code string }
+	}
+	_ = json.NewDecoder(resp.Body).Decode(&p)
+	if resp.StatusCode != 502 || p.Error.Code != "link-lost" || p.Executed != "unknown" {
+		t.Errorf("answered %s, %+v", resp.Status, p)
+	}
+}
