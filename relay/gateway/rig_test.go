@@ -28,8 +28,9 @@ type rig struct {
 	close func() // ends registry and store as a relay does; once
 
 	mu     sync.Mutex
-	logged strings.Builder // guarded by mu
-	told   []string        // control messages to agents; guarded by mu
+	logged strings.Builder      // guarded by mu
+	told   []string             // control messages to agents; guarded by mu
+	serve  func(*tunnel.Stream) // of the agents' links made from now on
 }
 
 // Write takes a line of the registry's log.
@@ -124,7 +125,7 @@ func (g *rig) introduce(id tunnel.AgentIdentity) (tunnel.Welcome, func() *tunnel
 		return welcome, nil, err
 	}
 	return welcome, func() *tunnel.Link {
-		return tunnel.New(ws, tunnel.AgentSide, tunnel.Options{Serve: func(s *tunnel.Stream) { <-s.Context().Done() }, Control: func(kind string, body []byte) {
+		return tunnel.New(ws, tunnel.AgentSide, tunnel.Options{Serve: g.serve, Control: func(kind string, body []byte) {
 			g.mu.Lock()
 			defer g.mu.Unlock()
 			g.told = append(g.told, kind+" "+string(body))
