@@ -52,7 +52,9 @@ func (d *document) cutOpenAPI(o Options, h *hosts, report *Report) (*node, error
 			out.set(key, c.usedTags(k.node))
 		case c.rootMember(key):
 			out.set(key, k.node)
-		case key != "host" && key != "basePath" && key != "schemes" && key != "servers":
+		case key == "host" || key == "basePath" || key == "schemes" || key == "servers":
+			report.strip("/"+key, "the relay has its own address")
+		default:
 			report.strip("/"+escapePointer(key), "it does not leave")
 		}
 	}

@@ -19,13 +19,14 @@ func (p *program) configCommand() *cobra.Command {
 	return group("config", "Check agent.yaml, or show an example",
 		&cobra.Command{
 			Use: "check [FILE]", Short: "Say everything that is wrong with a configuration", Args: exactly(0, 1, ""),
-			Long:    "Reads the file as 'run' does and lists every error with line and column. It touches neither the network nor the secrets.",
+			Long: `Reads the file as 'run' does and lists every error with line and column, and says what leaves of each API's description. It
+touches neither the network nor the secrets.`,
 			Example: "  sallyport-agent config check agent.yaml",
-			RunE: does(func(_ context.Context, args []string) error {
+			RunE: does(func(ctx context.Context, args []string) error {
 				if len(args) == 1 {
 					p.config = args[0]
 				}
-				return p.checkConfig()
+				return p.checkConfig(ctx)
 			}),
 		},
 		&cobra.Command{
@@ -38,7 +39,7 @@ func (p *program) configCommand() *cobra.Command {
 	)
 }
 
-func (p *program) checkConfig() error {
+func (p *program) checkConfig(ctx context.Context) error {
 	c, err := agent.ReadConfig(p.config)
 	if err != nil {
 		return err
@@ -50,6 +51,7 @@ func (p *program) checkConfig() error {
 	for i := range c.APIs {
 		rules += len(c.APIs[i].Allow)
 	}
+	p.checkDefinitions(ctx, c)
 	_, err = fmt.Fprintf(p.out, "%s is valid: gateway %s at %s, %d APIs, %d rules.\n", p.config, c.Gateway, c.Relay, len(c.APIs), rules)
 	return err
 }

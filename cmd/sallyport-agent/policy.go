@@ -29,7 +29,7 @@ query. Exit code 0: allowed; 3: refused.`,
 		c.Flags().StringVar(&api, "api", "", "the API's name; not needed if there is only one")
 		c.Flags().BoolVar(&asJSON, "json", false, "for scripts")
 	}
-	return group("policy", "Try and show the allow-list", test, show)
+	return group("policy", "Draft, try and show the allow-list", test, show, p.draftCommand())
 }
 
 // A decision is the answer of 'policy test' for scripts.
