@@ -121,7 +121,7 @@ func (c *call) over(link *gateway.Link, req *tunnel.Request, held []byte, whole 
 	}
 	clock.stop()
 	if c.upload != nil {
-		c.upload.answered.Store(true)
+		c.upload.answer()
 	}
 	c.account(time.Since(opened), resp)
 	if resp.Problem != nil {

@@ -700,3 +700,26 @@ func TestHostCookiesNeedAHost(t *testing.T) {
 		}
 	}
 }
+
+// TestSilentCallerGetsItsEarlyAnswer: over HTTP/1.1 a caller that has its answer's head says nothing more, and keeps the connection.
+func TestSilentCallerGetsItsEarlyAnswer(t *testing.T) {
+	r := start(t, func(s *tunnel.Stream) {
+		_ = s.SendResponse(&tunnel.Response{Status: 401, ContentLength: 10}, false)
+		read := make(chan struct{})
+		go func() { defer close(read); _, _ = io.Copy(io.Discard, s) }()
+		defer func() { <-read }() // the relay ends it behind the answer
+		for range 10 {
+			_, _ = s.Write([]byte("x"))
+			time.Sleep(100 * time.Millisecond)
+		}
+		_ = s.CloseWrite(nil)
+	}, settings{options: func(o *connector.Options) { o.CallerTimeout = 300 * time.Millisecond }})
+	_, br := r.raw(t, "PUT /plant1/orders/ HTTP/1.1\r\nHost: relay\r\nContent-Length: 1000000\r\n\r\nsome")
+	resp, err := http.ReadResponse(br, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(resp.Body); resp.StatusCode != 401 || string(got) != "xxxxxxxxxx" || err != nil {
+		t.Errorf("%d %q %v", resp.StatusCode, got, err)
+	}
+}

@@ -57,6 +57,9 @@ func (u *upload) run() {
 	var total int64
 	for {
 		u.c.extendRead()
+		if u.answered.Load() {
+			u.mayBeSilent()
+		}
 		if u.stopping.Load() {
 			return // looked at after the deadline was set, which would otherwise undo stop's
 		}
@@ -107,6 +110,20 @@ func (u *upload) tooLarge() *Problem {
 	return p
 }
 
+// answer notes that the head of the final answer is there.
+func (u *upload) answer() {
+	u.answered.Store(true)
+	u.mayBeSilent() // run does it too after each deadline that it sets, in case it was faster
+}
+
+// mayBeSilent lets the caller be silent for as long as its answer takes: it has no reason to send the rest, and in HTTP/1 a
+// deadline that passes cancels the whole request. Who is gone is seen all the same, and stop ends the read.
+func (u *upload) mayBeSilent() {
+	if !u.stopping.Load() {
+		_ = u.c.rc.SetReadDeadline(time.Time{})
+	}
+}
+
 // giveUp ends the upload, and the exchange with it if it has no answer yet. An answer under way is not the body's to
 // destroy: a caller that has read 401 or 413 stops sending, and reads on. The upstream never gets a body's end that was
 // none; if it answers without the rest, the answer goes out whole, and if it waits for it, the answer's own timeouts end it.
@@ -124,6 +141,8 @@ func (u *upload) finish() {
 	if u.c.r.ProtoMajor > 1 {
 		grace = lingerFor / 20
 	}
+	// In HTTP/2 the answer's end is written behind this wait, whose time is not the caller's.
+	_ = u.c.rc.SetWriteDeadline(time.Now().Add(grace + u.c.p.o.CallerTimeout))
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	select {
