@@ -143,7 +143,6 @@ type Change struct {
 // Watch hands the present state to fn, one value at a time and without deleted keys, then calls ready, then hands
 // every change to fn. It blocks until ctx ends, which is no error, or the watch breaks, which is. Calls do not overlap.
 func (b *Bucket) Watch(ctx context.Context, fn func(Change), ready func()) error {
-	anew := b.store.anew()
 	l, err := b.load(ctx, func(e jetstream.KeyValueEntry) {
 		if e.Operation() == jetstream.KeyValuePut {
 			fn(changeOf(e))
@@ -161,8 +160,8 @@ func (b *Bucket) Watch(ctx context.Context, fn func(Change), ready func()) error
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-anew:
-			return fmt.Errorf("watch the bucket %q: the embedded server was started again", b.name)
+		case <-l.anew:
+			return b.startedAgain()
 		case e, ok := <-l.watcher.Updates():
 			if !ok {
 				if ctx.Err() != nil {
@@ -184,23 +183,34 @@ func changeOf(e jetstream.KeyValueEntry) Change {
 	}
 }
 
-// loading is a watch that has delivered its initial state.
-type loading struct{ watcher jetstream.KeyWatcher }
+func (b *Bucket) startedAgain() error {
+	return fmt.Errorf("watch the bucket %q: the embedded server was started again", b.name)
+}
+
+// loading is a watch that has delivered its initial state. anew is closed when its server is no more.
+type loading struct {
+	watcher jetstream.KeyWatcher
+	anew    <-chan struct{}
+}
 
 func (l loading) stop() { _ = l.watcher.Stop() }
 
 // load starts a watch and hands its initial state, markers of deleted keys included, to fn.
 func (b *Bucket) load(ctx context.Context, fn func(jetstream.KeyValueEntry)) (loading, error) {
+	anew := b.store.anew()
 	w, err := b.kv.WatchAll(ctx)
 	if err != nil {
 		return loading{}, fmt.Errorf("watch the bucket %q: %w", b.name, err)
 	}
-	l := loading{w}
+	l := loading{w, anew}
 	for {
 		select {
 		case <-ctx.Done():
 			l.stop()
 			return loading{}, fmt.Errorf("read the bucket %q: %w", b.name, context.Cause(ctx))
+		case <-anew:
+			l.stop()
+			return loading{}, b.startedAgain()
 		case e, ok := <-w.Updates():
 			switch {
 			case !ok:
