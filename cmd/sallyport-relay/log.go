@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -72,6 +73,9 @@ func (p *program) showLog(ctx context.Context, c *admin.Client, query admin.LogQ
 	})
 	if err != nil || ctx.Err() != nil {
 		return err
+	}
+	if query.Follow {
+		return errors.New("the relay has stopped, and the following with it")
 	}
 	// Somebody who looks for a call must know that some are missing.
 	if s, err := c.Status(ctx); err == nil && s.LogDropped > 0 {
