@@ -163,16 +163,18 @@ func (ls *Links) leads(slot int, node string) {
 	ls.nodes[slot] = node
 }
 
-// linked says whether another slot has a link to the relay node.
-func (ls *Links) linked(node string, slot int) bool {
+// reserve notes the relay node for the slot unless another one has a link to it, or is about to: slots dial at once. A dial
+// that fails after all leaves the note, until the next one.
+func (ls *Links) reserve(node string, slot int) bool {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	for other, n := range ls.nodes {
 		if other != slot && n == node {
-			return true
+			return false
 		}
 	}
-	return false
+	ls.nodes[slot] = node
+	return true
 }
 
 func (ls *Links) add(l *tunnel.Link, b *tunnel.Bond) {

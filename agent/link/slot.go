@@ -120,7 +120,7 @@ func (s *slot) dial(ctx context.Context) (*websocket.Conn, *tunnel.Bond, error) 
 		who.Claim.Instance, who.Claim.Slot, who.Claim.Generation = s.ls.instance, s.number, s.generation
 		who.Claim.Name, who.Claim.Version = s.ls.c.Name, s.ls.c.Version
 		who.Decline = func(node string, nodes int) bool {
-			return nodes > 1 && try < maxRedials && s.ls.linked(node, s.number)
+			return nodes > 1 && try < maxRedials && !s.ls.reserve(node, s.number)
 		}
 		ws, welcome, err := s.ls.c.Dialer.dial(ctx, who, s.ls.c.RelayKey)
 		if errors.Is(err, tunnel.ErrOtherNode) {
