@@ -1,0 +1,117 @@
+package definition
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestMigrate(t *testing.T) {
+	t.Parallel()
+	dir := "testdata/connectors/connect-bridge-gateway/"
+	m, err := Migrate(readFile(t, dir+"apiDefinition.swagger.json"), readFile(t, dir+"apiProperties.json"), target())
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkFiles(t, dir, m.Files)
+	if strings.Contains(string(m.Files.Properties), "gateway") || !strings.Contains(m.API, "localhost:4433") || len(m.Allow) == 0 {
+		t.Errorf("%s\n%s", m.Files.Properties, m.API)
+	}
+	if notes := strings.Join(m.Notes, "\n"); !strings.Contains(notes, "on-premises data gateway") || !strings.Contains(notes, "script.csx") {
+		t.Error(notes)
+	}
+	windows := `{"properties":{"iconBrandColor":"#123456","capabilities":["gateway"],"connectionParameters":{"authType":{"type":"string","allowedValues":[{"value":"windows"}]},` +
+		`"username":{"type":"securestring"},"password":{"type":"securestring"},"gateway":{"type":"gatewaySetting"}},` +
+		`"policyTemplateInstances":[{"templateId":"dynamichosturl","title":"Host","parameters":{"x-ms-apimTemplateParameter.urlTemplate":"https://x"}}]}}`
+	old := `{"swagger":"2.0","info":{"title":"Orders","version":"1"},"host":"erp.corp.example","basePath":"/api","schemes":["http"],"paths":{` +
+		`"/orders/{id}":{"get":{"operationId":"get_order","responses":{"200":{"description":"x"}}},"put":{"operationId":"putOrder","responses":{"200":{"description":"x"}}}}}}`
+	if m, err = Migrate([]byte(old), []byte(windows), target()); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"GET /orders/{id}", "PUT /orders/{id}"}; !slices.Equal(m.Allow, want) {
+		t.Errorf("rules %q, want %q", m.Allow, want)
+	}
+	if m.Files.Operations[1].ID != "putOrder" || !strings.Contains(m.API, "url: http://erp.corp.example/api") || !strings.Contains(m.API, "windows: {as: service}") {
+		t.Errorf("%+v\n%s", m.Files.Operations, m.API)
+	}
+	if notes := strings.Join(m.Notes, "\n"); !strings.Contains(notes, "dynamichosturl") || !strings.Contains(notes, "Windows account") {
+		t.Error(notes)
+	}
+}
+
+func TestCompare(t *testing.T) {
+	t.Parallel()
+	doc := func(paths string) *Document {
+		return parse(t, []byte(`{"swagger":"2.0","info":{"title":"x","version":"1"},"paths":{`+paths+`}}`))
+	}
+	get := func(id, inside, answer string) string {
+		return `{"operationId":"` + id + `","parameters":[` + inside + `],"responses":{"200":{"description":"x","schema":{"type":"object","properties":{` + answer + `}}}}}`
+	}
+	before := doc(`"/a":{"get":` + get("A", `{"name":"q","in":"query","type":"string"}`, `"x":{"type":"string"},"y":{"type":"string"}`) + `},"/b":{"get":` + get("B", "", "") + `},"/c":{"get":` + get("C", "", "") + `}`)
+	after := doc(`"/a":{"get":` + get("A", `{"name":"q","in":"query","type":"integer"},{"name":"r","in":"query","type":"string","required":true}`, `"x":{"type":"string"},"z":{"type":"string"}`) + `},"/b":{"get":` + get("Bee", "", "") + `},"/d":{"get":` + get("D", "", "") + `}`)
+	changes, err := Compare(before, after)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Change{
+		{"A", "the parameter q (query) is of type integer now; it was string", true},
+		{"A", "the parameter r (query) is new and required", true},
+		{"A", "the answer: y is gone", true},
+		{"B", "is called Bee now (GET /b): flows that use it lose it", true},
+		{"C", "is gone (GET /c)", true},
+		{"A", "the answer: z is new", false},
+		{"D", "is new (GET /d)", false},
+	}
+	if !slices.Equal(changes, want) {
+		t.Errorf("%+v, want %+v", changes, want)
+	}
+}
+
+// Every way to authenticate, alone and together, makes files that Microsoft's schemas take.
+func TestTargets(t *testing.T) {
+	t.Parallel()
+	d := parse(t, readFile(t, "testdata/openapi/petstore-2.0.json"))
+	key, query, basic := Auth{Kind: AuthKey, Header: "X-Orders-Key"}, Auth{Kind: AuthKey, Query: "code"}, Auth{Kind: AuthBasic, Windows: true}
+	entra := Auth{Kind: AuthOAuth2, OAuth2: &OAuth2{Tenant: "corp.example", Resource: "api://relay", Scopes: []string{"api://relay/Call"}}}
+	generic := Auth{Kind: AuthOAuth2, OAuth2: &OAuth2{AuthorizationURL: "https://id.example/a", TokenURL: "https://id.example/t", ClientID: "c"}}
+	for _, c := range []struct {
+		auth []Auth
+		says []string
+	}{
+		{[]Auth{{Kind: AuthNone}}, []string{`"connectionParameters": {}`}},
+		{[]Auth{key}, []string{`"api_key"`}},
+		{[]Auth{query}, []string{`"api_key"`}},
+		{[]Auth{basic}, []string{`"username"`, "Windows account"}},
+		{[]Auth{entra}, []string{`"aad"`, "api://relay", "AzureActiveDirectoryResourceId"}},
+		{[]Auth{generic}, []string{`"oauth2generic"`, "https://id.example/t"}},
+		{[]Auth{key, basic, entra}, []string{"connectionParameterSets", `"api_key"`, `"username"`, `"aad"`}},
+	} {
+		tgt := target()
+		tgt.Auth, tgt.HostParameter = c.auth, len(c.says) > 1
+		f, err := PowerPlatform(d, tgt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkFiles(t, c.says[0], f)
+		if findings := Lint(f.Definition); len(findings) > 0 {
+			t.Errorf("%v: %+v", c.says, findings)
+		}
+		if tgt.HostParameter {
+			c.says = append(c.says, "dynamichosturl", "https://@connectionParameters('relayHost')/plant1/orders")
+		}
+		for _, s := range c.says {
+			if !strings.Contains(string(f.Properties), s) {
+				t.Errorf("apiProperties.json does not have %s: %s", s, f.Properties)
+			}
+		}
+		if steps := strings.Join(tgt.Steps("Orders"), "\n"); !strings.Contains(steps, "paconn create") || !strings.Contains(steps, "pac connector create") ||
+			c.auth[0].Kind == AuthOAuth2 && !strings.Contains(steps, RedirectURL) {
+			t.Error(steps)
+		}
+	}
+	bad := target()
+	bad.URL = "relay.example.com/x"
+	if _, err := PowerPlatform(d, bad); err == nil || !strings.Contains(err.Error(), "not of the form") {
+		t.Errorf("a bad address: %v", err)
+	}
+}
