@@ -45,6 +45,8 @@ type Config struct {
 	Gateways   *gateway.Registry
 	Connectors *connector.Directory
 	Store      *store.Store
+	// Definition gives the definition of a gateway's API as its agent sent it, or store.ErrNotFound. nil: none are kept.
+	Definition func(ctx context.Context, gateway, api string) ([]byte, error)
 	// URL is the relay's public URL without a trailing slash.
 	URL string
 	// Version is the relay program's version.
@@ -101,6 +103,7 @@ func (a *Admin) Handler() http.Handler {
 		"POST /v1/connectors":                              a.publish,
 		"PUT /v1/connectors/{gateway}/{name}":              a.change,
 		"DELETE /v1/connectors/{gateway}/{name}":           a.unpublish,
+		"GET /v1/connectors/{gateway}/{name}/definition":   a.definition,
 		"GET /v1/connectors/{gateway}/{name}/keys":         a.listKeys,
 		"POST /v1/connectors/{gateway}/{name}/keys":        a.addKey,
 		"DELETE /v1/connectors/{gateway}/{name}/keys/{id}": a.revokeKey,

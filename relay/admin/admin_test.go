@@ -49,6 +49,12 @@ func serve(t *testing.T) (path string, log *bytes.Buffer, end func()) {
 	}
 	a := admin.New(admin.Config{
 		Gateways: gateways, Connectors: connectors, Store: st, URL: "https://relay.example", Version: "1.2.3", Log: logger,
+		Definition: func(_ context.Context, gw, api string) ([]byte, error) {
+			if gw+"/"+api != "plant1/orders" {
+				return nil, store.ErrNotFound
+			}
+			return []byte(`{"swagger":"2.0"}`), nil
+		},
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -94,6 +100,10 @@ func TestEveryCall(t *testing.T) {
 		t.Errorf("published %+v, %v", p, err)
 	}
 	checkChange(t, c)
+	wantStatus(t, 404, second(c.Definition(ctx, "plant1", "stock")))
+	if d, err := c.Definition(ctx, "plant1", "orders"); err != nil || string(d.Body) != `{"swagger":"2.0"}` || d.API != "orders" {
+		t.Errorf("definition %+v, %v", d, err)
+	}
 	key, err := c.AddKey(ctx, "plant1", "orders", admin.AddKey{Name: "flow", Expires: time.Hour})
 	if err != nil || !strings.HasPrefix(key.Key, "sp_") || key.Expires.IsZero() {
 		t.Errorf("key %+v, %v", key.KeyInfo, err)

@@ -180,6 +180,11 @@ func (c *Client) Unpublish(ctx context.Context, gateway, name string) error {
 	return err
 }
 
+// Definition gives a connector's definition as the agent sent it.
+func (c *Client) Definition(ctx context.Context, gateway, name string) (Definition, error) {
+	return call[Definition](ctx, c, http.MethodGet, nil, "connectors", gateway, name, "definition")
+}
+
 // Keys lists the keys of a connector.
 func (c *Client) Keys(ctx context.Context, gateway, name string) ([]connector.KeyInfo, error) {
 	l, err := call[List[connector.KeyInfo]](ctx, c, http.MethodGet, nil, "connectors", gateway, name, "keys")

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 
@@ -123,4 +124,32 @@ func (a *Admin) unpublish(q *http.Request) (int, any, error) {
 	}
 	a.event(q, "connector unpublished", "gateway", gw, "connector", name)
 	return http.StatusNoContent, nil, nil
+}
+
+// definition gives out what the agent sent about a connector's API.
+func (a *Admin) definition(q *http.Request) (int, any, error) {
+	gw, name := q.PathValue("gateway"), q.PathValue("name")
+	pub := a.c.Connectors.ByPath(gw, name)
+	if pub == nil {
+		return 0, nil, connector.ErrUnknownConnector
+	}
+	body, err := []byte(nil), store.ErrNotFound
+	if a.c.Definition != nil {
+		body, err = a.c.Definition(q.Context(), gw, pub.API)
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		return 0, nil, &noDefinition{gw, pub.API}
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, Definition{Gateway: gw, API: pub.API, Body: body}, nil
+}
+
+// noDefinition says that there is none, and what helps.
+type noDefinition struct{ gateway, api string }
+
+func (e *noDefinition) Error() string {
+	return "no agent of gateway " + e.gateway + " has sent a definition of the API " + e.api +
+		"; set 'definition' at the API in agent.yaml, or give a file with --definition"
 }

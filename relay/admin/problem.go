@@ -25,6 +25,7 @@ func toProblem(err error) *Problem {
 	_, bad := errors.AsType[*badRequest](err)
 	_, name := errors.AsType[*gateway.NameError](err)
 	_, denied := errors.AsType[*forbidden](err)
+	_, none := errors.AsType[*noDefinition](err)
 	switch {
 	case denied:
 		p.Status, p.Title = http.StatusForbidden, "Your role does not allow this."
@@ -40,6 +41,8 @@ func toProblem(err error) *Problem {
 		p.Status, p.Title = http.StatusNotFound, "There is no such agent."
 	case errors.Is(err, connector.ErrUnknownConnector), errors.Is(err, connector.ErrUnknownKey):
 		p.Status, p.Title = http.StatusNotFound, "There is no such connector or key."
+	case none:
+		p.Status, p.Title = http.StatusNotFound, "There is no definition."
 	case errors.Is(err, gateway.ErrExists), errors.Is(err, connector.ErrExists):
 		p.Status, p.Title = http.StatusConflict, "The name is taken."
 	case errors.Is(err, gateway.ErrNotPending):

@@ -65,6 +65,14 @@ type Published struct {
 	Definition *store.DefinitionInfo `json:"definition,omitempty"`
 }
 
+// Definition answers GET /v1/connectors/{gateway}/{name}/definition.
+type Definition struct {
+	Gateway string `json:"gateway"`
+	API     string `json:"api"`
+	// Body is the document, in any form that definition.Parse reads.
+	Body []byte `json:"body"`
+}
+
 // What became of a connector.
 const (
 	ActionPublished = "published"
