@@ -27,7 +27,7 @@ the same relay, so that it can be kept in a repository and compared. Agents, key
 			if err != nil {
 				return err
 			}
-			f, err := exported(cmd.Context(), c)
+			f, err := manifestOf(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
@@ -37,7 +37,7 @@ the same relay, so that it can be kept in a repository and compared. Agents, key
 	}
 }
 
-func exported(ctx context.Context, c *admin.Client) (manifest.File, error) {
+func manifestOf(ctx context.Context, c *admin.Client) (manifest.File, error) {
 	gateways, err := c.Gateways(ctx)
 	if err != nil {
 		return manifest.File{}, err

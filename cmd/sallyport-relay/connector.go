@@ -17,7 +17,8 @@ import (
 )
 
 func (p *program) connectorCommand() *cobra.Command {
-	return group("connector", "Publish APIs as connectors", p.connectorPublish(), p.connectorList(), p.connectorUnpublish())
+	return group("connector", "Publish APIs as connectors", p.connectorPublish(), p.connectorList(), p.connectorUnpublish(),
+		p.connectorExport(), p.connectorLint(), p.connectorDiff(), p.connectorImport())
 }
 
 // splitName reads GATEWAY/NAME.

@@ -45,8 +45,6 @@ type Config struct {
 	Gateways   *gateway.Registry
 	Connectors *connector.Directory
 	Store      *store.Store
-	// Definition gives the definition of a gateway's API as its agent sent it, or store.ErrNotFound. nil: none are kept.
-	Definition func(ctx context.Context, gateway, api string) ([]byte, error)
 	// URL is the relay's public URL without a trailing slash.
 	URL string
 	// Version is the relay program's version.

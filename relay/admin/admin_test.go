@@ -49,13 +49,12 @@ func serve(t *testing.T) (path string, log *bytes.Buffer, end func()) {
 	}
 	a := admin.New(admin.Config{
 		Gateways: gateways, Connectors: connectors, Store: st, URL: "https://relay.example", Version: "1.2.3", Log: logger,
-		Definition: func(_ context.Context, gw, api string) ([]byte, error) {
-			if gw+"/"+api != "plant1/orders" {
-				return nil, store.ErrNotFound
-			}
-			return []byte(`{"swagger":"2.0"}`), nil
-		},
 	})
+	body := []byte(`{"swagger":"2.0"}`)
+	err = st.Definitions().Put(t.Context(), "plant1", "orders", store.Definition{Digest: store.DigestOf(body), Body: body, At: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {

@@ -133,17 +133,14 @@ func (a *Admin) definition(q *http.Request) (int, any, error) {
 	if pub == nil {
 		return 0, nil, connector.ErrUnknownConnector
 	}
-	body, err := []byte(nil), store.ErrNotFound
-	if a.c.Definition != nil {
-		body, err = a.c.Definition(q.Context(), gw, pub.API)
-	}
+	d, err := a.c.Store.Definitions().Get(q.Context(), gw, pub.API)
 	if errors.Is(err, store.ErrNotFound) {
 		return 0, nil, &noDefinition{gw, pub.API}
 	}
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusOK, Definition{Gateway: gw, API: pub.API, Body: body}, nil
+	return http.StatusOK, Definition{Gateway: gw, API: pub.API, Body: d.Body}, nil
 }
 
 // noDefinition says that there is none, and what helps.

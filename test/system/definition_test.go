@@ -93,6 +93,11 @@ func TestDefinitionReachesTheRelayCut(t *testing.T) {
 		if !strings.Contains(text, `"/orders`) || !json.Valid([]byte(text)) {
 			t.Errorf("%s: %s", name, text)
 		}
+		files := b.path(name)
+		b.admin(nil, "connector", "export", gatewayName+"/"+name, "--out", files)
+		if said, err := b.tryAdmin("connector", "lint", files); err != nil {
+			t.Errorf("%s: what the relay makes of it: %v: %s", name, err, said)
+		}
 	}
 
 	// The API that asks for it has the links in its bodies made public.
