@@ -187,6 +187,7 @@ func appendEvent(b []byte, e *connector.Event) []byte {
 		{"callerId", e.CallerID},
 		{"flowRun", e.FlowRun},
 		{"operation", e.Operation},
+		{"principal", e.Principal},
 	} {
 		if f.value != "" {
 			b = appendText(b, f.name, f.value)

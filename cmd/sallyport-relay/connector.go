@@ -32,10 +32,11 @@ func splitName(s string) (gateway, name string, err error) {
 
 // wanted are the flags of connector publish.
 type wanted struct {
-	name, header, query, outcome, body string
-	auth, hosts, origins               []string
-	timeout                            time.Duration
-	change, dry                        bool
+	name, header, query, outcome, body, rate string
+	concurrent                               int
+	auth, hosts, origins                     []string
+	timeout                                  time.Duration
+	change, dry                              bool
 
 	outliving
 }
@@ -43,10 +44,12 @@ type wanted struct {
 func (p *program) connectorPublish() *cobra.Command {
 	var w wanted
 	cmd := &cobra.Command{
-		Use:   "publish GATEWAY/API --auth key|none",
+		Use:   "publish GATEWAY/API --auth key|basic|none",
 		Short: "Publish an API of a gateway under a URL of the relay",
 		Long: `Publishes an API as a connector. Who may call has to be said: --auth key demands an API key of the connector's (see
-'key add'), --auth none lets in anybody who knows the URL. What may be called is decided by the agent's allow-list.
+'key add'), --auth basic user name and password of one of its users (see 'user set'), --auth key,basic either of them,
+--auth key+basic both; --auth none lets in anybody who knows the URL. What may be called is decided by the agent's
+allow-list.
 
 With --change a connector that is published gets the settings given here, all of them, and keeps its URL and keys; a
 setting that is not given goes back to its default. What has changed is listed; --dry-run lists it and changes nothing.`,
@@ -77,19 +80,21 @@ setting that is not given goes back to its default. What has changed is listed; 
 		},
 	}
 	f := cmd.Flags()
-	f.StringSliceVar(&w.auth, "auth", nil, "who may call: key or none (required)")
+	f.StringSliceVar(&w.auth, "auth", nil, "who may call: key, basic, key+basic or none; any of several (required)")
 	f.StringVar(&w.name, "name", "", "the connector's `name` in the URL; default: the API's")
 	f.StringVar(&w.header, "header", "", "the header that carries the key; default: X-API-Key")
 	f.StringVar(&w.query, "query", "", "a query `parameter` that may carry the key too")
 	f.StringSliceVar(&w.hosts, "host", nil, "a host name of the connector's own (several: repeat)")
 	f.StringSliceVar(&w.origins, "cors-origin", nil, "an `origin` whose pages may call, or * (several: repeat)")
 	f.StringVar(&w.body, "body-limit", "", "the largest request body, such as 20MB; default: the relay's")
+	f.StringVar(&w.rate, "rate", "", "how many `calls` may begin, such as 100/m (s, m or h); default: no bound")
+	f.IntVar(&w.concurrent, "concurrent", 0, "how `many` calls may be under way; default: the relay's bound")
 	f.DurationVar(&w.timeout, "timeout", 0, "how `long` the relay waits for an answer; default: the relay's")
 	f.StringVar(&w.outcome, "outcome-unknown", "", "the answer to calls that may have been run: auto, 409 or 504 (default auto)")
 	w.flags(cmd, f)
 	f.BoolVar(&w.change, "change", false, "give a published connector these settings; its keys stay")
 	f.BoolVar(&w.dry, "dry-run", false, "only say what would be done")
-	_ = cmd.RegisterFlagCompletionFunc("auth", cobra.FixedCompletions([]string{"key", "none"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("auth", cobra.FixedCompletions([]string{"key", "basic", "key+basic", "none"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -99,7 +104,7 @@ func (w wanted) connector(path string) (connector.Connector, error) {
 		return connector.Connector{}, err
 	}
 	if len(w.auth) == 0 {
-		return connector.Connector{}, usagef("say who may call: --auth key (an API key), or --auth none (anybody who knows the URL)")
+		return connector.Connector{}, usagef("say who may call: --auth key (an API key), --auth basic (user name and password), or --auth none (anybody who knows the URL)")
 	}
 	var limit configs.Size
 	if w.body != "" {
@@ -107,7 +112,12 @@ func (w wanted) connector(path string) (connector.Connector, error) {
 			return connector.Connector{}, usagef("--body-limit: %w", err)
 		}
 	}
+	rate, err := connector.ParseRate(w.rate)
+	if err != nil {
+		return connector.Connector{}, usagef("--rate: %w", err)
+	}
 	c := connector.Connector{
+		Rate: rate, Concurrent: w.concurrent,
 		Gateway: gw, API: api, Name: cmp.Or(w.name, api), Auth: w.auth, KeyHeader: w.header, KeyQuery: w.query,
 		Hosts: w.hosts, CORSOrigins: w.origins, BodyLimit: int64(limit), Timeout: w.timeout, OutcomeUnknown: w.outcome,
 	}
@@ -170,12 +180,24 @@ func printDone(w io.Writer, o admin.Outcome) {
 // printTrial says what is still to be done for a first call.
 func printTrial(w io.Writer, o admin.Outcome) {
 	header := ""
-	if o.Auth[0] == connector.AuthKey {
-		header = fmt.Sprintf(" -H '%s: KEY'", cmp.Or(o.KeyHeader, "X-API-Key"))
-		if o.Action == admin.ActionPublished {
-			fmt.Fprintf(w, "\nMake a key for each caller:\n\n  sallyport-relay key add %s/%s --name NAME\n", o.Gateway, o.Name)
-		} else {
-			fmt.Fprintf(w, "\nIts keys are as before.\n")
+	if o.Takes(connector.AuthNone) {
+		printOpen(w, []string{o.Gateway + "/" + o.Name})
+	}
+	published := o.Action == admin.ActionPublished
+	if o.Takes(connector.AuthBasic) && published {
+		fmt.Fprintf(w, "\nMake a user for each caller:\n\n  sallyport-relay user set %s/%s --name NAME\n", o.Gateway, o.Name)
+	}
+	if o.Takes(connector.AuthKey) && published {
+		fmt.Fprintf(w, "\nMake a key for each caller:\n\n  sallyport-relay key add %s/%s --name NAME\n", o.Gateway, o.Name)
+	} else if o.Takes(connector.AuthKey) {
+		fmt.Fprintf(w, "\nIts keys are as before.\n")
+	}
+	for _, part := range strings.Split(o.Auth[0], "+") {
+		switch part {
+		case connector.AuthKey:
+			header += fmt.Sprintf(" -H '%s: KEY'", cmp.Or(o.KeyHeader, "X-API-Key"))
+		case connector.AuthBasic:
+			header += " -u NAME"
 		}
 	}
 	fmt.Fprintf(w, "\nTry it:\n\n  curl -i%s %s/\n", header, o.URL)
@@ -209,6 +231,13 @@ func printConnectors(w io.Writer, list []admin.Published) {
 			cmp.Or(c.Unavailable, "ready"), definitionAge(c.Definition), strings.Join(append([]string{c.URL}, c.HostURLs...), " ")))
 	}
 	table(w, "CONNECTOR\tAPI\tAUTH\tSTATE\tDEFINITION\tURL", rows)
+	var open []string
+	for _, c := range list {
+		if c.Takes(connector.AuthNone) {
+			open = append(open, c.Gateway+"/"+c.Name)
+		}
+	}
+	printOpen(w, open)
 }
 
 // definitionAge says whether the API's description has come from an agent, and how long ago.
@@ -225,6 +254,13 @@ func definitionAge(d *store.DefinitionInfo) string {
 		return fmt.Sprintf("%dh old", int(age.Hours()))
 	default:
 		return fmt.Sprintf("%dd old", int(age.Hours()/24))
+	}
+}
+
+// printOpen is the standing warning for connectors that demand nothing of their callers.
+func printOpen(w io.Writer, open []string) {
+	if len(open) > 0 {
+		fmt.Fprintf(w, "\nWARNING: anybody who knows the URL may call %s (auth none).\n", strings.Join(open, ", "))
 	}
 }
 

@@ -48,6 +48,7 @@ func printStatus(w io.Writer, s admin.Status) {
 		}
 		fmt.Fprintf(w, "Syslog       %s, %s, %d bytes wait, %d messages were lost since the start\n", s.Syslog.To, state, s.Syslog.Queued, s.Syslog.Dropped)
 	}
+	printOpen(w, s.Open)
 	fmt.Fprintln(w)
 	printGateways(w, s.Gateways)
 	for _, g := range s.Gateways {

@@ -105,6 +105,11 @@ func (a *Admin) Handler() http.Handler {
 		"GET /v1/connectors/{gateway}/{name}/keys":         a.listKeys,
 		"POST /v1/connectors/{gateway}/{name}/keys":        a.addKey,
 		"DELETE /v1/connectors/{gateway}/{name}/keys/{id}": a.revokeKey,
+
+		"POST /v1/connectors/{gateway}/{name}/keys/{id}/rotate": a.rotateKey,
+		"GET /v1/connectors/{gateway}/{name}/users":             a.listUsers,
+		"PUT /v1/connectors/{gateway}/{name}/users/{user}":      a.setUser,
+		"DELETE /v1/connectors/{gateway}/{name}/users/{user}":   a.removeUser,
 	} {
 		mux.Handle(pattern, a.handle(h))
 	}
@@ -221,7 +226,14 @@ func (a *Admin) status(*http.Request) (int, any, error) {
 	if err := a.c.Store.Trouble(); err != nil {
 		trouble = err.Error()
 	}
+	var open []string
+	for _, c := range a.c.Connectors.List() {
+		if c.Takes(connector.AuthNone) {
+			open = append(open, c.Gateway+"/"+c.Name)
+		}
+	}
 	return http.StatusOK, Status{
+		Open:    open,
 		Version: a.c.Version, URL: a.c.URL, SigningKey: a.c.Gateways.Fingerprint(), Started: a.started.UTC(),
 		Gateways: a.c.Gateways.Status(), Connectors: len(a.c.Connectors.List()),
 		StoreBroken: max(a.c.Gateways.Broken(), a.c.Connectors.Broken()), LogDropped: a.c.Store.Dropped(),
@@ -334,7 +346,8 @@ func (a *Admin) addKey(q *http.Request) (int, any, error) {
 	if body.Expires != 0 {
 		expires = time.Now().Add(body.Expires)
 	}
-	info, secret, err := a.c.Connectors.AddKey(q.Context(), gw, name, body.Name, expires)
+	info, secret, err := a.c.Connectors.AddLimitedKey(q.Context(), gw, name, body.Name, expires,
+		connector.KeyLimits{From: body.From, Rate: body.Rate, Concurrent: body.Concurrent})
 	if err != nil {
 		return 0, nil, err
 	}

@@ -27,6 +27,12 @@ import (
 // serve runs the admin API on a socket and returns its path and its log, which is complete after end.
 func serve(t *testing.T) (path string, log *bytes.Buffer, end func()) {
 	t.Helper()
+	path, log, end, _ = serveWithStore(t)
+	return path, log, end
+}
+
+func serveWithStore(t *testing.T) (path string, log *bytes.Buffer, end func(), st *store.Store) {
+	t.Helper()
 	dir := t.TempDir()
 	log = &bytes.Buffer{}
 	logger := slog.New(slog.NewJSONHandler(log, nil))
@@ -50,11 +56,6 @@ func serve(t *testing.T) (path string, log *bytes.Buffer, end func()) {
 	a := admin.New(admin.Config{
 		Gateways: gateways, Connectors: connectors, Store: st, URL: "https://relay.example", Version: "1.2.3", Log: logger,
 	})
-	body := []byte(`{"swagger":"2.0"}`)
-	err = st.Definitions().Put(t.Context(), "plant1", "orders", store.Definition{Digest: store.DigestOf(body), Body: body, At: time.Now()})
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -70,12 +71,12 @@ func serve(t *testing.T) (path string, log *bytes.Buffer, end func()) {
 		}
 	})
 	t.Cleanup(end)
-	return path, log, end
+	return path, log, end, st
 }
 
 func TestEveryCall(t *testing.T) {
 	t.Parallel()
-	path, log, end := serve(t)
+	path, log, end, st := serveWithStore(t)
 	c, ctx := admin.NewClient(path), t.Context()
 	join, err := c.AddGateway(ctx, "plant1", admin.NewJoin{Expires: time.Hour})
 	if err != nil {
@@ -100,6 +101,11 @@ func TestEveryCall(t *testing.T) {
 	}
 	checkChange(t, c)
 	wantStatus(t, 404, second(c.Definition(ctx, "plant1", "stock")))
+	body := []byte(`{"swagger":"2.0"}`)
+	err = st.Definitions().Put(ctx, "plant1", "orders", store.Definition{Digest: store.DigestOf(body), Body: body, At: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if d, err := c.Definition(ctx, "plant1", "orders"); err != nil || string(d.Body) != `{"swagger":"2.0"}` || d.API != "orders" {
 		t.Errorf("definition %+v, %v", d, err)
 	}

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"sallyport/relay/connector"
 	"sallyport/relay/gateway"
@@ -267,6 +268,28 @@ func problemOf(resp *http.Response, text []byte) *Problem {
 		p.Detail = fmt.Sprintf("the relay answers %s; is it of another version than this program?", resp.Status)
 	}
 	return p
+}
+
+// RotateKey makes a new key in the place of one that goes on working for overlap.
+func (c *Client) RotateKey(ctx context.Context, gateway, name, key string, overlap time.Duration) (NewKey, error) {
+	return call[NewKey](ctx, c, http.MethodPost, RotateKey{Overlap: overlap}, "connectors", gateway, name, "keys", key, "rotate")
+}
+
+// Users lists the users of a connector.
+func (c *Client) Users(ctx context.Context, gateway, name string) ([]connector.UserInfo, error) {
+	l, err := call[List[connector.UserInfo]](ctx, c, http.MethodGet, nil, "connectors", gateway, name, "users")
+	return l.Items, err
+}
+
+// SetUser makes a user, or gives one another password.
+func (c *Client) SetUser(ctx context.Context, gateway, name, user, password string) (connector.UserInfo, error) {
+	return call[connector.UserInfo](ctx, c, http.MethodPut, SetUser{Password: password}, "connectors", gateway, name, "users", user)
+}
+
+// RemoveUser takes a user away.
+func (c *Client) RemoveUser(ctx context.Context, gateway, name, user string) error {
+	_, err := call[none](ctx, c, http.MethodDelete, nil, "connectors", gateway, name, "users", user)
+	return err
 }
 
 // none is the answer of calls that have none.

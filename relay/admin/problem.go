@@ -39,8 +39,9 @@ func toProblem(err error) *Problem {
 		}
 	case errors.Is(err, gateway.ErrUnknownAgent):
 		p.Status, p.Title = http.StatusNotFound, "There is no such agent."
-	case errors.Is(err, connector.ErrUnknownConnector), errors.Is(err, connector.ErrUnknownKey):
-		p.Status, p.Title = http.StatusNotFound, "There is no such connector or key."
+	case errors.Is(err, connector.ErrUnknownConnector), errors.Is(err, connector.ErrUnknownKey),
+		errors.Is(err, connector.ErrUnknownUser):
+		p.Status, p.Title = http.StatusNotFound, "There is no such connector, key or user."
 	case none:
 		p.Status, p.Title = http.StatusNotFound, "There is no definition."
 	case errors.Is(err, gateway.ErrExists), errors.Is(err, connector.ErrExists):

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"net/netip"
 	"time"
 
 	"sallyport/relay/connector"
@@ -46,6 +47,21 @@ type AddKey struct {
 	Name string `json:"name"`
 	// Expires is how long the key works, in nanoseconds; 0: until it is revoked.
 	Expires time.Duration `json:"expires,omitempty"`
+	// From are networks such as 10.0.0.0/8 from which alone the key works; Rate is "100/m".
+	From       []netip.Prefix `json:"from,omitempty"`
+	Rate       connector.Rate `json:"rate,omitzero"`
+	Concurrent int            `json:"concurrent,omitempty"`
+}
+
+// RotateKey is the body of POST /v1/connectors/{gateway}/{name}/keys/{id}/rotate.
+type RotateKey struct {
+	// Overlap is how long the old key goes on working, in nanoseconds; 0: it ends at once.
+	Overlap time.Duration `json:"overlap"`
+}
+
+// SetUser is the body of PUT /v1/connectors/{gateway}/{name}/users/{user}.
+type SetUser struct {
+	Password string `json:"password"`
 }
 
 // NewKey answers it. Key cannot be had again.
@@ -99,6 +115,8 @@ type Status struct {
 	Started    time.Time        `json:"started"`
 	Gateways   []gateway.Status `json:"gateways"`
 	Connectors int              `json:"connectors"`
+	// Open are the connectors that anybody may call who knows the URL.
+	Open []string `json:"open,omitempty"`
 	// StoreBroken is for how long the store could not be followed, in nanoseconds.
 	StoreBroken time.Duration `json:"storeBrokenNs"`
 	// StoreTrouble says why the store takes no changes; empty: it does.

@@ -27,7 +27,8 @@ type call struct {
 	from     forwarded
 	platform bool // the caller is Power Platform
 	cors     string
-	counter  *atomic.Int64
+	counters []*atomic.Int64 // to be taken back at the end
+	counted  [3]*atomic.Int64
 	started  bool // the head of a final answer has been handed to net/http
 	writeBy  time.Time
 	upload   *upload
@@ -42,6 +43,7 @@ type call struct {
 func (p *Proxy) begin(w http.ResponseWriter, r *http.Request, place Place) *call {
 	c := &call{p: p, w: w, r: r, rc: http.NewResponseController(w), place: place}
 	c.from = p.o.Trusted.forwardedOf(r)
+	c.counters = c.counted[:0]
 	e := &c.event
 	e.Time = time.Now()
 	e.ID = rand.Text()
@@ -101,11 +103,11 @@ func (c *call) checkLimits(pub *Published) error {
 	if c.r.ContentLength > c.bodyLimit() {
 		return c.tooLarge()
 	}
-	c.counter = c.p.each.of(pub.ID)
-	if c.counter.Add(1) > int64(c.p.o.ConcurrentEach) {
-		return NewProblem("relay-busy", "The connector has as many requests under way as it may.").after(retryBusy)
+	concurrent := c.p.o.ConcurrentEach
+	if pub.Concurrent > 0 {
+		concurrent = min(concurrent, pub.Concurrent)
 	}
-	return nil
+	return c.enter(pub.ID, "The connector", pub.Rate, concurrent)
 }
 
 func (c *call) bodyLimit() int64 {

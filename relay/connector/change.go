@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -41,6 +41,12 @@ func (c *Connector) Differences(before *Connector) []Difference {
 		}
 		return d.String()
 	}
+	count := func(n int) string {
+		if n == 0 {
+			return "the relay's"
+		}
+		return strconv.Itoa(n)
+	}
 	add("API", before.API, c.API)
 	add("auth", list(before.Auth), list(c.Auth))
 	add("header", cmp.Or(before.KeyHeader, defaultKeyHeader), cmp.Or(c.KeyHeader, defaultKeyHeader))
@@ -49,6 +55,8 @@ func (c *Connector) Differences(before *Connector) []Difference {
 	add("cors-origin", list(before.CORSOrigins), list(c.CORSOrigins))
 	add("body-limit", size(before.BodyLimit), size(c.BodyLimit))
 	add("timeout", hold(before.Timeout), hold(c.Timeout))
+	add("rate", cmp.Or(before.Rate.String(), "none"), cmp.Or(c.Rate.String(), "none"))
+	add("concurrent", count(before.Concurrent), count(c.Concurrent))
 	add("outcome-unknown", before.OutcomeUnknown, c.OutcomeUnknown)
 	c.outliveDifferences(before, add)
 	return out
@@ -106,7 +114,10 @@ func isPublished(c Connector) error {
 
 // with is the entry with the settings of c.
 func (e entry) with(c Connector) (entry, error) {
-	if len(e.Keys) > 0 && !slices.Contains(c.Auth, AuthKey) {
+	if len(e.Users) > 0 && !c.Takes(AuthBasic) {
+		return e, &Invalid{Problems: []string{fmt.Sprintf("auth: the connector has %d users; remove them first, or keep --auth basic", len(e.Users))}}
+	}
+	if len(e.Keys) > 0 && !c.Takes(AuthKey) {
 		return e, &Invalid{Problems: []string{fmt.Sprintf("auth: the connector has %d keys; revoke them first, or keep --auth key", len(e.Keys))}}
 	}
 	c.ID, c.Created = e.ID, e.Created

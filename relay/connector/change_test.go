@@ -86,7 +86,7 @@ func TestDifferencesNameEverySetting(t *testing.T) {
 	before := Connector{API: "a", Auth: []string{AuthKey}, Hosts: []string{"a.example.com", "b.example.com"}, OutcomeUnknown: OutcomeAuto}
 	after := Connector{
 		API: "b", Auth: []string{AuthNone}, KeyHeader: "X-Orders-Key", KeyQuery: "key", CORSOrigins: []string{"*"},
-		BodyLimit: 1 << 20, Timeout: time.Minute, OutcomeUnknown: OutcomeConflict,
+		BodyLimit: 1 << 20, Timeout: time.Minute, Rate: Rate{Calls: 5, Per: time.Second}, Concurrent: 7, OutcomeUnknown: OutcomeConflict,
 	}
 	want := []Difference{
 		{"API", "a", "b"},
@@ -97,6 +97,8 @@ func TestDifferencesNameEverySetting(t *testing.T) {
 		{"cors-origin", "none", "*"},
 		{"body-limit", "the relay's", "1MiB"},
 		{"timeout", "the relay's", "1m0s"},
+		{"rate", "none", "5/s"},
+		{"concurrent", "the relay's", "7"},
 		{"outcome-unknown", "auto", "409"},
 	}
 	if diff := cmp.Diff(want, after.Differences(&before)); diff != "" {

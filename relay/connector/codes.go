@@ -32,6 +32,11 @@ var codes = [...]Code{
 	{"bad-request", 400, "The request cannot be passed on", "relay or agent", "The request is not one that HTTP allows in this place, such as an upgrade with a body or a body whose framing is broken."},
 	{"key-required", 401, "A key is required", "relay", "Send the connector's key, by default in the `X-API-Key` header. `WWW-Authenticate` names the place."},
 	{"key-refused", 401, "The key is not accepted", "relay", "The key is unknown, expired or revoked, belongs to another connector, or was sent twice."},
+	{"logon-missing", 401, "A user name and a password are required", "relay", "Send user name and password of one of the connector's users, as Basic credentials."},
+	{"logon-refused", 401, "The user name and password are not accepted", "relay", "The connector has no such user, or the password is another. They were sent twice, or not as Basic credentials."},
+	{"address-refused", 403, "The key does not work from here", "relay", "The key is right, but was made for callers from other addresses (`key add --from`)."},
+	{"rate-exceeded", 429, "Too many requests", "relay", "The connector or the key has a rate, and it is used up. `Retry-After` says when the next request may come."},
+	{"slowed", 429, "Too many failed attempts", "relay", "Too many attempts to authenticate have failed, from this address or for this name. `Retry-After` says how long to wait; what was shown was wrong, or was not looked at."},
 	{"cors-refused", 403, "This web page may not call the connector", "relay", "A browser asked on behalf of a page whose origin is not in the connector's CORS list."},
 	{"not-found", 404, "Nothing is published here", "relay", "No connector has this address. The answer is the same for a gateway that does not exist."},
 	{"method-refused", 405, "The method is not served", "relay", "CONNECT and TRACE are never passed on."},
@@ -50,7 +55,7 @@ var codes = [...]Code{
 	{"no-agent", 503, "No agent is linked", "relay", "No agent of the gateway is linked to the relay. The agent's log says why."},
 	{"not-offered", 503, "The API is not offered now", "relay", "Agents are linked, but none offers the API. Compare the names in `agent.yaml` and in the connector."},
 	{"not-run", 503, "The agent took no new request", "relay", "The agent was busy or restarting. The request was not run; repeat it."},
-	{"relay-busy", 503, "The relay is busy", "relay", "The relay, or this connector, has as many requests under way as it may. The request was not run; repeat it."},
+	{"relay-busy", 503, "The relay is busy", "relay", "The relay, this connector or this key has as many requests under way as it may. The request was not run; repeat it."},
 
 	// Said by the relay, about a request that may have been run.
 	{"caller-gone", 499, "The caller hung up", "relay", "Only in the access log: nobody was there to read it."},

@@ -16,10 +16,11 @@ import (
 	"sallyport/relay/store"
 )
 
-// The ways in which a connector's callers can prove who they are.
+// The ways in which a connector's callers can prove who they are. Joined ones ("key+basic") are demanded together.
 const (
-	AuthKey  = "key"  // an API key of the connector's
-	AuthNone = "none" // anybody, by explicit choice
+	AuthKey   = "key"   // an API key of the connector's
+	AuthBasic = "basic" // user name and password of one of the connector's users
+	AuthNone  = "none"  // anybody, by explicit choice
 )
 
 // Values of Connector.OutcomeUnknown: the answer to a call that may or may not have been run.
@@ -33,6 +34,7 @@ const (
 var (
 	ErrUnknownConnector = errors.New("unknown connector")
 	ErrUnknownKey       = errors.New("unknown key")
+	ErrUnknownUser      = errors.New("unknown user")
 	ErrExists           = errors.New("exists already")
 )
 
@@ -53,9 +55,12 @@ type Connector struct {
 	// CORSOrigins are the origins whose pages may call; "*" is any. Empty: CORS is off.
 	CORSOrigins []string `json:"corsOrigins,omitempty"`
 	// BodyLimit bounds each body, in bytes; Timeout bounds the wait for the response's head. 0: the relay's default.
-	BodyLimit      int64         `json:"bodyLimit,omitempty"`
-	Timeout        time.Duration `json:"timeout,omitempty"`
-	OutcomeUnknown string        `json:"outcomeUnknown,omitempty"`
+	BodyLimit int64         `json:"bodyLimit,omitempty"`
+	Timeout   time.Duration `json:"timeout,omitempty"`
+	// Rate bounds how many calls begin, Concurrent how many are under way, on each relay node. Zero: the relay's bound alone.
+	Rate           Rate   `json:"rate,omitzero"`
+	Concurrent     int    `json:"concurrent,omitempty"`
+	OutcomeUnknown string `json:"outcomeUnknown,omitempty"`
 	// Async, Dedupe and Webhooks are for calls that outlive their callers. Webhooks are the operations whose answer's
 	// Location is the address of a subscription (see pattern).
 	Async    Async    `json:"async,omitzero"`
@@ -71,13 +76,15 @@ func (c *Connector) path() string { return c.Gateway + "/" + c.Name }
 // entry is a connector as the store keeps it: one record with its keys, so that a change is one write.
 type entry struct {
 	Connector
-	Keys []Key `json:"keys,omitempty"`
+	Keys  []Key  `json:"keys,omitempty"`
+	Users []User `json:"users,omitempty"`
 }
 
 // Published is a connector as the path of a request sees it. It is never modified.
 type Published struct {
 	Connector
 	keys      []Key
+	users     []User
 	directory *Directory
 
 	repeats, hooks []pattern // Dedupe.For and Webhooks, parsed
@@ -85,6 +92,13 @@ type Published struct {
 
 // Allows reports whether auth is one of the ways to call this connector.
 func (p *Published) Allows(auth string) bool { return slices.Contains(p.Auth, auth) }
+
+// Takes reports whether auth is one of the ways to call the connector, or a part of one.
+func (c *Connector) Takes(auth string) bool {
+	return slices.ContainsFunc(c.Auth, func(way string) bool {
+		return slices.Contains(strings.Split(way, "+"), auth)
+	})
+}
 
 // A Directory holds the published connectors and their keys. Looking up takes no lock. It is safe for concurrent use.
 type Directory struct {
@@ -135,7 +149,10 @@ func (d *Directory) rebuild(entries map[string]entry) {
 	// In order, so that all relay nodes agree where two connectors claim one host.
 	for _, path := range slices.Sorted(maps.Keys(entries)) {
 		e := entries[path]
-		p := &Published{Connector: e.Connector, keys: e.Keys, directory: d, repeats: patterns(e.Dedupe.For), hooks: patterns(e.Webhooks)}
+		p := &Published{
+			Connector: e.Connector, keys: e.Keys, users: e.Users, directory: d,
+			repeats: patterns(e.Dedupe.For), hooks: patterns(e.Webhooks),
+		}
 		if t.byPath[p.Gateway] == nil {
 			t.byPath[p.Gateway] = map[string]*Published{}
 		}

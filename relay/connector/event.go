@@ -14,6 +14,7 @@ type Event struct {
 	Gateway   string
 	Connector string
 	Key       string // name of the key that the caller showed
+	Principal string // who the caller proved to be: "key:flow-prod", "user:alice"; joined with " "
 	Remote    string // the caller's address
 	Proto     string
 	Method    string

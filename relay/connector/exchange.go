@@ -178,6 +178,9 @@ func (c *call) request(pub *Published) (*tunnel.Request, error) {
 	}
 	req.Expect = c.expects
 	cleanRequest(r.Header, pub.keyHeader())
+	if pub.ownsAuthorization() {
+		delete(r.Header, "Authorization")
+	}
 	c.setForwarded(req, pub)
 	if len(r.Trailer) > 0 {
 		announceTrailers(req, r.Trailer)

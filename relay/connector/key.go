@@ -1,6 +1,7 @@
 package connector
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -9,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -27,6 +29,10 @@ const (
 	// maxKeys bounds the keys of one connector.
 	maxKeys    = 64
 	maxKeyName = 64
+	// maxFrom bounds the networks of one key.
+	maxFrom = 32
+	// maxOverlap is how long a replaced key can go on working.
+	maxOverlap = 90 * 24 * time.Hour
 )
 
 const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -43,6 +49,13 @@ type Key struct {
 	Created time.Time `json:"created"`
 	// Expires is when the key stops working; zero: never.
 	Expires time.Time `json:"expires,omitzero"`
+	// From are the networks from which the key works; none: from anywhere.
+	From []netip.Prefix `json:"from,omitempty"`
+	// Rate and Concurrent bound the key's calls, on each relay node; zero: the connector's bounds alone.
+	Rate       Rate `json:"rate,omitzero"`
+	Concurrent int  `json:"concurrent,omitempty"`
+	// Replaced says that a newer key has this name, and that this one works for the overlap only.
+	Replaced bool `json:"replaced,omitempty"`
 }
 
 // KeyInfo is what can be told of a key.
@@ -53,6 +66,18 @@ type KeyInfo struct {
 	Created  time.Time `json:"created"`
 	Expires  time.Time `json:"expires,omitzero"`
 	LastUsed time.Time `json:"lastUsed,omitzero"`
+
+	From       []netip.Prefix `json:"from,omitempty"`
+	Rate       Rate           `json:"rate,omitzero"`
+	Concurrent int            `json:"concurrent,omitempty"`
+	Replaced   bool           `json:"replaced,omitempty"`
+}
+
+// KeyLimits narrow a key.
+type KeyLimits struct {
+	From       []netip.Prefix
+	Rate       Rate
+	Concurrent int
 }
 
 // newKey makes a key: prefix, 256 random bits in base 62, checksum.
@@ -103,8 +128,17 @@ func newID() string {
 // CheckKey reports whether presented is a key of the connector's that has not expired, and its name. All keys are
 // compared, each in constant time.
 func (p *Published) CheckKey(presented string) (name string, ok bool) {
-	if !wellFormed(presented) {
+	k := p.findKey(presented)
+	if k == nil {
 		return "", false
+	}
+	p.directory.usage.touch(k.ID, time.Now())
+	return k.Name, true
+}
+
+func (p *Published) findKey(presented string) *Key {
+	if !wellFormed(presented) {
+		return nil
 	}
 	sum := sha256.Sum256([]byte(presented))
 	found := -1
@@ -113,43 +147,51 @@ func (p *Published) CheckKey(presented string) (name string, ok bool) {
 			found = i
 		}
 	}
-	if found < 0 {
-		return "", false
+	if found < 0 || p.keys[found].expired(time.Now()) {
+		return nil
 	}
-	now := time.Now()
-	k := &p.keys[found]
-	if !k.Expires.IsZero() && !now.Before(k.Expires) {
-		return "", false
-	}
-	p.directory.usage.touch(k.ID, now)
-	return k.Name, true
+	return &p.keys[found]
 }
 
-// AddKey makes a key for the connector's callers and returns it as secret; it cannot be had again. A zero expires means
-// that it does not expire.
+func (k *Key) expired(now time.Time) bool { return !k.Expires.IsZero() && !now.Before(k.Expires) }
+
+// worksFrom says whether the key may be used from a caller's address.
+func (k *Key) worksFrom(remote string) bool {
+	if len(k.From) == 0 {
+		return true
+	}
+	addr, err := netip.ParseAddr(remote)
+	return err == nil && slices.ContainsFunc(k.From, func(p netip.Prefix) bool { return p.Contains(addr.Unmap()) })
+}
+
+// AddKey makes a key without limits of its own; see AddLimitedKey.
 func (d *Directory) AddKey(ctx context.Context, gateway, connector, name string, expires time.Time) (info KeyInfo, secret string, err error) {
-	if err := checkKeyName(name); err != nil {
+	return d.AddLimitedKey(ctx, gateway, connector, name, expires, KeyLimits{})
+}
+
+// AddLimitedKey makes a key for the connector's callers and returns it as secret; it cannot be had again. A zero expires
+// means that it does not expire.
+func (d *Directory) AddLimitedKey(ctx context.Context, gateway, connector, name string, expires time.Time, limits KeyLimits) (info KeyInfo, secret string, err error) {
+	if err := checkKeyName("key", name); err != nil {
 		return KeyInfo{}, "", err
 	}
-	secret = newKey()
-	sum := sha256.Sum256([]byte(secret))
-	k := Key{ID: newID(), Name: name, Hash: sum[:], Hint: secret[:hintChars], Created: time.Now().UTC(), Expires: expires.UTC()}
-	if !expires.IsZero() && !expires.After(k.Created) {
+	if err := limits.check(); err != nil {
+		return KeyInfo{}, "", err
+	}
+	k, secret := makeKey(name, expires)
+	k.From, k.Rate, k.Concurrent = limits.From, limits.Rate, limits.Concurrent
+	if k.expired(k.Created) {
 		return KeyInfo{}, "", &Invalid{Problems: []string{"expires: a key cannot expire before it is made"}}
 	}
 	err = d.change(ctx, gateway, connector, func(e entry) (entry, error) {
-		if !slices.Contains(e.Auth, AuthKey) {
+		if !e.Takes(AuthKey) {
 			return e, &Invalid{Problems: []string{fmt.Sprintf("connector %s does not take keys (its auth is %s); publish it with --auth key",
 				e.path(), strings.Join(e.Auth, ", "))}}
 		}
 		if slices.ContainsFunc(e.Keys, func(k Key) bool { return k.Name == name }) {
 			return e, fmt.Errorf("key %s of connector %s: %w; revoke it first, or take another name", name, e.path(), ErrExists)
 		}
-		if len(e.Keys) >= maxKeys {
-			return e, &Invalid{Problems: []string{fmt.Sprintf("connector %s has %d keys already; revoke some first", e.path(), maxKeys)}}
-		}
-		e.Keys = append(slices.Clone(e.Keys), k)
-		return e, nil
+		return e.withKey(k)
 	})
 	if err != nil {
 		return KeyInfo{}, "", err
@@ -157,14 +199,83 @@ func (d *Directory) AddKey(ctx context.Context, gateway, connector, name string,
 	return d.info(k), secret, nil
 }
 
+func makeKey(name string, expires time.Time) (Key, string) {
+	secret := newKey()
+	sum := sha256.Sum256([]byte(secret))
+	return Key{ID: newID(), Name: name, Hash: sum[:], Hint: secret[:hintChars], Created: time.Now().UTC(), Expires: expires.UTC()}, secret
+}
+
+func (l KeyLimits) check() error {
+	bad := &Invalid{}
+	if len(l.From) > maxFrom {
+		bad.add("from: %d networks; a key can have %d", len(l.From), maxFrom)
+	}
+	for _, p := range l.From {
+		if !p.IsValid() || p != p.Masked() || p.Addr().Is4In6() {
+			bad.add("from: %s is no network; write 10.0.0.0/8, with zeros after the network's bits", p)
+		}
+	}
+	if l.Concurrent < 0 {
+		bad.add("concurrent: %d is negative; leave it out for no bound", l.Concurrent)
+	}
+	if len(bad.Problems) > 0 {
+		return bad
+	}
+	return nil
+}
+
+// withKey is the entry with one more key. Replaced keys whose overlap has ended make room.
+func (e entry) withKey(k Key) (entry, error) {
+	keys := slices.DeleteFunc(slices.Clone(e.Keys), func(old Key) bool { return old.Replaced && old.expired(k.Created) })
+	if len(keys) >= maxKeys {
+		return e, &Invalid{Problems: []string{fmt.Sprintf("connector %s has %d keys already; revoke some first", e.path(), maxKeys)}}
+	}
+	e.Keys = append(keys, k)
+	return e, nil
+}
+
+// RotateKey makes a new key in the place of the one of this name or ID, with its limits and, counted from now, its
+// lifetime. The old one works for overlap longer, unless it ends before.
+func (d *Directory) RotateKey(ctx context.Context, gateway, connector, key string, overlap time.Duration) (info KeyInfo, secret string, err error) {
+	if overlap < 0 || overlap > maxOverlap {
+		return KeyInfo{}, "", &Invalid{Problems: []string{fmt.Sprintf("overlap: %s is out of bounds (0 to %s)", overlap, maxOverlap)}}
+	}
+	fresh, secret := makeKey("", time.Time{})
+	err = d.change(ctx, gateway, connector, func(e entry) (entry, error) {
+		i := slices.IndexFunc(e.Keys, func(k Key) bool { return !k.Replaced && (k.Name == key || k.ID == key) })
+		if i < 0 {
+			return e, unknownKey(e, key)
+		}
+		e.Keys = slices.Clone(e.Keys)
+		old := &e.Keys[i]
+		fresh.Name, fresh.From, fresh.Rate, fresh.Concurrent = old.Name, old.From, old.Rate, old.Concurrent
+		if !old.Expires.IsZero() {
+			fresh.Expires = fresh.Created.Add(old.Expires.Sub(old.Created))
+		}
+		old.Replaced = true
+		if end := fresh.Created.Add(overlap); old.Expires.IsZero() || end.Before(old.Expires) {
+			old.Expires = end
+		}
+		return e.withKey(fresh)
+	})
+	if err != nil {
+		return KeyInfo{}, "", err
+	}
+	return d.info(fresh), secret, nil
+}
+
+func unknownKey(e entry, key string) error {
+	return fmt.Errorf("%w %.80q of connector %s; 'sallyport-relay key list %s' shows its keys", ErrUnknownKey, key, e.path(), e.path())
+}
+
 // checkKeyName keeps names fit for logs and tables.
-func checkKeyName(name string) error {
+func checkKeyName(what, name string) error {
 	bad := name == "" || len(name) > maxKeyName || strings.ContainsFunc(name, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-_.@", r)
 	})
 	if bad {
 		return &Invalid{Problems: []string{fmt.Sprintf(
-			"name: %.80q cannot be a key's name: use 1 to %d letters, digits and - _ . @", name, maxKeyName)}}
+			"name: %.80q cannot be a %s's name: use 1 to %d letters, digits and - _ . @", name, what, maxKeyName)}}
 	}
 	return nil
 }
@@ -179,31 +290,42 @@ func (d *Directory) ListKeys(gateway, connector string) ([]KeyInfo, error) {
 	for _, k := range e.Keys {
 		out = append(out, d.info(k))
 	}
-	slices.SortFunc(out, func(a, b KeyInfo) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(out, func(a, b KeyInfo) int { return cmp.Or(strings.Compare(a.Name, b.Name), a.Created.Compare(b.Created)) })
 	return out, nil
 }
 
-// RevokeKey takes away the key of this name or ID; it stops working when the call returns.
+// RevokeKey takes away the key of this ID, or all of this name: a rotated key and the one it replaces have the same. It
+// stops working when the call returns.
 func (d *Directory) RevokeKey(ctx context.Context, gateway, connector, key string) error {
-	var id string
+	var ids []string
 	err := d.change(ctx, gateway, connector, func(e entry) (entry, error) {
-		i := slices.IndexFunc(e.Keys, func(k Key) bool { return k.Name == key || k.ID == key })
-		if i < 0 {
-			return e, fmt.Errorf("%w %.80q of connector %s; 'sallyport-relay key list %s' shows its keys", ErrUnknownKey, key, e.path(), e.path())
+		ids = ids[:0]
+		e.Keys = slices.DeleteFunc(slices.Clone(e.Keys), func(k Key) bool {
+			gone := k.Name == key || k.ID == key
+			if gone {
+				ids = append(ids, k.ID)
+			}
+			return gone
+		})
+		if len(ids) == 0 {
+			return e, unknownKey(e, key)
 		}
-		id = e.Keys[i].ID
-		e.Keys = slices.Delete(slices.Clone(e.Keys), i, i+1)
 		return e, nil
 	})
 	if err != nil {
 		return err
 	}
-	d.usage.forget(id)
+	for _, id := range ids {
+		d.usage.forget(id)
+	}
 	return nil
 }
 
 func (d *Directory) info(k Key) KeyInfo {
-	return KeyInfo{ID: k.ID, Name: k.Name, Hint: k.Hint, Created: k.Created, Expires: k.Expires, LastUsed: d.usage.last(k.ID)}
+	return KeyInfo{
+		ID: k.ID, Name: k.Name, Hint: k.Hint, Created: k.Created, Expires: k.Expires, LastUsed: d.usage.last(k.ID),
+		From: k.From, Rate: k.Rate, Concurrent: k.Concurrent, Replaced: k.Replaced,
+	}
 }
 
 // change replaces a connector's record.

@@ -64,13 +64,10 @@ func (c *call) one(name string) string {
 // principal is the caller's proven identity, as the agent is told it and as repeats are told apart by: every way to prove
 // who calls has to be in it.
 func (c *call) principal() string {
-	switch {
-	case c.event.Key != "":
-		return "key:" + c.event.Key
-	case c.hooked:
+	if c.event.Principal == "" && c.hooked {
 		return "hook"
 	}
-	return ""
+	return c.event.Principal
 }
 
 // once runs the call if it is the first with its key, and answers for the first if it is not. What is not known is said;

@@ -18,8 +18,8 @@ type Problem struct {
 	tunnel.Problem
 	// Status is the HTTP status; zero takes the one that the code has in Codes.
 	Status int
-	// Challenge is the WWW-Authenticate value of a 401.
-	Challenge string
+	// Challenges are the WWW-Authenticate values of a 401, and of a 403 for want of a scope (RFC 6750 section 3.1).
+	Challenges []string
 	// Cause is what happened inside, for the log.
 	Cause error
 }
@@ -144,7 +144,7 @@ func (c *call) problemOfAgent(resp *tunnel.Response) *Problem {
 	if code, known := findCode(p.Code); known {
 		p.Status, p.Title = code.Status, code.Title
 		if p.Status == http.StatusUnauthorized {
-			p.Challenge = `Basic realm="` + c.event.Gateway + "/" + c.event.Connector + `", charset="UTF-8"`
+			p.Challenges = []string{`Basic realm="` + c.event.Gateway + "/" + c.event.Connector + `", charset="UTF-8"`}
 		}
 		return p
 	}
@@ -220,8 +220,8 @@ func (p *Problem) write(w http.ResponseWriter, r *http.Request, id string) error
 	if p.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int((p.RetryAfter+time.Second-1)/time.Second)))
 	}
-	if p.Challenge != "" {
-		h.Set("Www-Authenticate", p.Challenge)
+	if len(p.Challenges) > 0 {
+		h["Www-Authenticate"] = p.Challenges
 	}
 	w.WriteHeader(p.Status)
 	if r.Method == http.MethodHead {

@@ -6,11 +6,11 @@
 // address and no rule of the agent's. It parses no HTTP: net/http faces the callers, and only structured heads travel on
 // a link.
 //
-// The order of reading: directory.go (what is published), proxy.go and call.go (one call from begin to end), auth.go,
-// cors.go, header.go, forward.go, query.go (what is checked and removed), exchange.go, upload.go, answer.go, upgrade.go
-// (over the link), problem.go and codes.go (what a caller reads when it fails). Calls that outlive their callers are beside
-// that: outlive.go (settings), supervise.go and handover.go (a call of its own goroutine), operations.go (its answer),
-// once.go, hook.go; reserved.go is what lies at "/_/".
+// The order of reading: directory.go, key.go and user.go (what is published, for whom), proxy.go and call.go (one call from
+// begin to end), auth.go, guard.go, rate.go, cors.go, header.go, forward.go, query.go (what is checked and removed),
+// exchange.go, upload.go, answer.go, upgrade.go (over the link), problem.go and codes.go (what a caller reads when it
+// fails). Calls that outlive their callers are beside that: outlive.go (settings), supervise.go and handover.go (a call of
+// its own goroutine), operations.go (its answer), once.go, hook.go; reserved.go is what lies at "/_/".
 //
 //	p := connector.NewProxy(connector.Options{Links: registry, PublicURL: u, Log: log})
 //	p.Serve(w, r, connector.Place{Published: pub, Target: "/orders/7?full=1"})
@@ -104,15 +104,17 @@ type Proxy struct {
 
 	active atomic.Int64
 	calls  sync.WaitGroup
-	each   counters
-	// hostCookies has the IDs of connectors that were warned about; like counters, never more than were published.
+	each   gauges
+	guard  guard
+	logons logons
+	// hostCookies has the IDs of connectors that were warned about; like gauges, never more than were published.
 	hostCookies sync.Map
 }
 
 // NewProxy makes a Proxy.
 func NewProxy(o Options) *Proxy {
 	o.defaults()
-	p := &Proxy{o: o}
+	p := &Proxy{o: o, guard: guard{log: o.Log}, logons: newLogons()}
 	if port := o.PublicURL.Port(); port != "" {
 		p.port = ":" + port
 	}
@@ -188,8 +190,8 @@ func (c *call) end() {
 		c.upload.stop()
 	}
 	c.event.Took.Total = time.Since(c.event.Time)
-	if c.counter != nil {
-		c.counter.Add(-1)
+	for _, n := range c.counters {
+		n.Add(-1)
 	}
 	c.p.active.Add(-1)
 	c.p.o.Record(&c.event)
@@ -197,16 +199,4 @@ func (c *call) end() {
 	if cause != nil {
 		panic(cause)
 	}
-}
-
-// counters count the calls under way of each connector. An entry is made for published connectors only, so there are
-// never more than were published since the start.
-type counters struct{ byID sync.Map }
-
-func (c *counters) of(id string) *atomic.Int64 {
-	if n, ok := c.byID.Load(id); ok {
-		return n.(*atomic.Int64)
-	}
-	n, _ := c.byID.LoadOrStore(id, new(atomic.Int64))
-	return n.(*atomic.Int64)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"time"
 
@@ -228,12 +229,15 @@ func (s *supervised) wait() error {
 
 // countOn has the call count as under way after its caller has gone: nobody gets room by hanging up.
 func (s *supervised) countOn() {
-	counter, p := s.outer.counter, s.outer.p
-	counter.Add(1)
-	p.active.Add(1)
+	p := s.outer.p
+	counters := append(slices.Clone(s.outer.counters), &p.active)
+	for _, n := range counters {
+		n.Add(1)
+	}
 	context.AfterFunc(s.inner.r.Context(), func() { // run ends it
-		counter.Add(-1)
-		p.active.Add(-1)
+		for _, n := range counters {
+			n.Add(-1)
+		}
 	})
 }
 

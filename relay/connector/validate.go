@@ -40,6 +40,7 @@ func (c Connector) normal() (Connector, error) {
 			bad.add("%s: %v", what, err)
 		}
 	}
+	c.Auth = slices.Clone(c.Auth)
 	c.checkAuth(bad)
 	if c.KeyHeader != "" {
 		c.KeyHeader = http.CanonicalHeaderKey(c.KeyHeader)
@@ -68,21 +69,29 @@ func (c Connector) normal() (Connector, error) {
 
 func (c *Connector) checkAuth(bad *Invalid) {
 	if len(c.Auth) == 0 {
-		bad.add("auth: say who may call: key (an API key), or none (anybody who knows the URL)")
+		bad.add("auth: say who may call: key (an API key), basic (user name and password), or none (anybody who knows the URL)")
 	}
 	for i, a := range c.Auth {
-		switch {
-		case a != AuthKey && a != AuthNone:
-			bad.add("auth: %q is not known; use key or none", a)
-		case slices.Contains(c.Auth[:i], a):
+		c.Auth[i] = normalWay(a, bad)
+		if slices.Contains(c.Auth[:i], c.Auth[i]) {
 			bad.add("auth: %s is given twice", a)
 		}
 	}
-	if slices.Contains(c.Auth, AuthKey) && slices.Contains(c.Auth, AuthNone) {
-		bad.add("auth: key and none exclude each other: with none, a caller without a key gets in, so the key protects nothing")
+	if slices.Contains(c.Auth, AuthNone) && len(c.Auth) > 1 {
+		bad.add("auth: none and the other ways exclude each other: with none, a caller who shows nothing gets in, so the rest protects nothing")
 	}
-	if !slices.Contains(c.Auth, AuthKey) && (c.KeyHeader != "" || c.KeyQuery != "") {
+	for _, a := range c.Auth {
+		if first, _, joined := strings.Cut(a, "+"); joined && slices.ContainsFunc(strings.Split(a, "+"), func(part string) bool {
+			return slices.Contains(c.Auth, part)
+		}) {
+			bad.add("auth: %s demands nothing where %s or another part of it is enough by itself", a, first)
+		}
+	}
+	if !c.Takes(AuthKey) && (c.KeyHeader != "" || c.KeyQuery != "") {
 		bad.add("auth: a header or query parameter for the key makes sense with key only")
+	}
+	if c.Concurrent < 0 {
+		bad.add("concurrent: %d is negative; leave it out for the relay's own bound", c.Concurrent)
 	}
 	if c.KeyHeader != "" {
 		if reason := badKeyHeader(c.KeyHeader); reason != "" {
@@ -92,6 +101,24 @@ func (c *Connector) checkAuth(bad *Invalid) {
 	if c.KeyQuery != "" && (len(c.KeyQuery) > 64 || !httpguts.ValidHeaderFieldName(c.KeyQuery) || strings.ContainsAny(c.KeyQuery, "&+%#'")) {
 		bad.add("query: %.80q cannot be the name of the key's parameter: use letters, digits, - and _", c.KeyQuery)
 	}
+}
+
+// normalWay brings one way to call ("basic+key" is "key+basic") to the form in which ways are compared.
+func normalWay(way string, bad *Invalid) string {
+	parts := strings.Split(way, "+")
+	order := []string{AuthNone, AuthKey, AuthBasic} // a key is cheap to check, a password is not
+	slices.SortStableFunc(parts, func(a, b string) int { return slices.Index(order, a) - slices.Index(order, b) })
+	for i, part := range parts {
+		switch {
+		case !slices.Contains(order, part):
+			bad.add("auth: %q is not known; use key, basic, key+basic (both) or none", part)
+		case i > 0 && part == parts[i-1]:
+			bad.add("auth: %s is joined with itself", part)
+		case part == AuthNone && len(parts) > 1:
+			bad.add("auth: none cannot be joined with anything")
+		}
+	}
+	return strings.Join(parts, "+")
 }
 
 // badKeyHeader says why a header cannot carry a key: it has a meaning of its own on the way, so that it would be changed,

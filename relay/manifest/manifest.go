@@ -41,7 +41,7 @@ type Connector struct {
 	Name string `yaml:"name,required"`
 	// API is the name under which agents offer it. Default: the connector's name.
 	API string `yaml:"api"`
-	// Auth lists who may call: key, or none.
+	// Auth lists the ways to call: key, basic, key+basic or none.
 	Auth []string `yaml:"auth,required"`
 	// Header carries the key. Default: X-API-Key.
 	Header string `yaml:"header"`
@@ -55,6 +55,10 @@ type Connector struct {
 	BodyLimit configs.Size `yaml:"body_limit"`
 	// Timeout is how long the relay waits for an answer. Default: the relay's.
 	Timeout time.Duration `yaml:"timeout"`
+	// Rate is how many calls may begin: "100/m", or with s or h. Default: no bound of its own.
+	Rate string `yaml:"rate"`
+	// Concurrent is how many calls may be under way. Default: the relay's bound for each connector.
+	Concurrent int `yaml:"concurrent"`
 	// OutcomeUnknown is the answer to calls that may have been run. Default: auto.
 	OutcomeUnknown string `yaml:"outcome_unknown" enum:"auto,409,504"`
 	// AsyncAfter is how long a caller is held before its call is answered 202. Default: callers that prefer it alone are.
@@ -77,12 +81,13 @@ func (c Connector) settings(gw string) connector.Connector {
 	if api == "" {
 		api = c.Name
 	}
+	rate, _ := connector.ParseRate(c.Rate) // check has read it
 	return connector.Connector{
 		Gateway: gw, Name: c.Name, API: api, Auth: c.Auth, KeyHeader: c.Header, KeyQuery: c.Query, Hosts: c.Hosts,
 		CORSOrigins: c.CORSOrigins, BodyLimit: int64(c.BodyLimit), Timeout: c.Timeout, OutcomeUnknown: c.OutcomeUnknown,
 		Async:    connector.Async{After: c.AsyncAfter, Limit: c.AsyncLimit, Off: c.Async == asyncOff},
 		Dedupe:   connector.Dedupe{By: c.Dedupe, For: c.DedupeFor},
-		Webhooks: c.Webhooks,
+		Webhooks: c.Webhooks, Rate: rate, Concurrent: c.Concurrent,
 	}
 }
 
@@ -94,6 +99,7 @@ func entry(c connector.Connector) Connector {
 		Name: c.Name, API: c.API, Auth: c.Auth, Header: c.KeyHeader, Query: c.KeyQuery, Hosts: c.Hosts, CORSOrigins: c.CORSOrigins,
 		BodyLimit: configs.Size(c.BodyLimit), Timeout: c.Timeout, OutcomeUnknown: c.OutcomeUnknown,
 		AsyncAfter: c.Async.After, AsyncLimit: c.Async.Limit, Dedupe: c.Dedupe.By, DedupeFor: c.Dedupe.For, Webhooks: c.Webhooks,
+		Rate: c.Rate.String(), Concurrent: c.Concurrent,
 	}
 	if c.Async.Off {
 		out.Async = asyncOff
@@ -133,6 +139,9 @@ func (f *File) check(d *configs.Doc) {
 				d.Errorf(place+".name", "the connector %s/%s stands here a second time (remove one)", g.Name, c.Name)
 			}
 			connectors[c.Name] = true
+			if _, err := connector.ParseRate(c.Rate); err != nil {
+				d.Errorf(place+".rate", "%v", err)
+			}
 			if bad, ok := errors.AsType[*connector.Invalid](connector.Check(c.settings(g.Name))); ok {
 				for _, problem := range bad.Problems {
 					d.Errorf(place, "%s", problem)

@@ -37,6 +37,10 @@ func fill(t *testing.T, v reflect.Value) {
 			field.SetInt(int64(i+1) * int64(time.Second))
 		case field.Type() == reflect.TypeFor[[]string]():
 			field.Set(reflect.ValueOf([]string{"a", "b"}))
+		case field.Type() == reflect.TypeFor[connector.Rate]():
+			field.Set(reflect.ValueOf(connector.Rate{Calls: 5, Per: time.Minute}))
+		case field.Kind() == reflect.Int:
+			field.SetInt(int64(i + 1))
 		case field.Kind() == reflect.Bool:
 			field.SetBool(true)
 		case field.Kind() == reflect.Struct:
