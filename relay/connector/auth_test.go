@@ -240,3 +240,34 @@ func TestRotateKey(t *testing.T) {
 		t.Errorf("%v: a revoked name must take all its keys along", err)
 	}
 }
+
+// TestIdentityThatACallerClaims never reaches the agent, in no spelling, and the principal cannot be taken away.
+func TestIdentityThatACallerClaims(t *testing.T) {
+	t.Parallel()
+	var seen *tunnel.Request
+	r := withAuth(t, func(s *tunnel.Stream) { seen = s.Request(); respond(200, "")(s) }, nil, "basic")
+	fields := []string{"Authorization", basic("alice", password), "Connection", "Authorization, X-Sallyport-Caller, X-Stays", "X-Plain", "yes"}
+	for _, name := range []string{
+		"X-Sallyport-Caller", "X-MS-CLIENT-PRINCIPAL", "X-Ms-Client-Principal-Name", "x-forwarded-user", "X-Remote-User", "Remote-User",
+		"X_Sallyport_Caller", "X_MS_CLIENT_PRINCIPAL", "X_Forwarded_User", "X_Remote_User", "Remote_User", "remote_user",
+	} {
+		fields = append(fields, name, "mallory")
+	}
+	both(t, func(t *testing.T, caller *http.Client) {
+		mine := fields
+		if strings.HasSuffix(t.Name(), "HTTP2") {
+			mine = slices.Concat(fields[:2], fields[4:]) // HTTP/2 has no Connection (RFC 9113 section 8.2.2)
+		}
+		if resp := r.do(t, caller, "GET", "/plant1/orders/x", nil, mine...); resp.StatusCode != 200 {
+			t.Fatalf("status %d", resp.StatusCode)
+		}
+		for name, values := range seen.Header {
+			if slices.Contains(values, "mallory") {
+				t.Errorf("%s reaches the agent", name)
+			}
+		}
+		if seen.Caller != "user:alice" || seen.Header.Get("X-Plain") != "yes" {
+			t.Errorf("caller %q, fields %v", seen.Caller, seen.Header)
+		}
+	})
+}

@@ -33,8 +33,12 @@ func ours(name string) bool {
 	switch name {
 	case "Forwarded", "X-Real-Ip", requestIDHeader, "Host", "Content-Length", "Expect":
 		return true
+	case "Remote-User", "X-Remote-User":
+		// Upstreams behind a proxy that authenticates believe who these name; X-Forwarded-User is among those below.
+		return true
 	}
-	return strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "X-Sallyport-")
+	return strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "X-Sallyport-") ||
+		strings.HasPrefix(name, "X-Ms-Client-Principal")
 }
 
 // endToEnd says whether a field stays even if the caller's Connection names it. Were these removed on the caller's
