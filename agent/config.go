@@ -158,7 +158,8 @@ type Limits struct {
 	Body configs.Size `yaml:"body"`
 	// How long the agent waits for the head of an answer, and for each silence after it. Default: 230s.
 	Timeout time.Duration `yaml:"timeout"`
-	// How many requests run at once; others wait a few seconds for their turn. Default: 64.
+	// How many requests run at once; others wait a few seconds for their turn. Event streams and upgraded exchanges
+	// (WebSockets) have 1,024 places of their own. Default: 64.
 	Concurrent int `yaml:"concurrent"`
 }
 

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -184,6 +186,53 @@ func compareLines(t *testing.T, want, got string) {
 	}
 	if diff := cmp.Diff(wants, begins); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// A zero reads like "none" or "without end", and would be the default.
+func TestZerosAreNoSettings(t *testing.T) {
+	t.Parallel()
+	const file = `relay: https://relay.example.com
+gateway: plant1
+links: 0
+drain_timeout: 0s
+apis:
+  - name: a
+    url: http://a
+    auth: none
+    idle_timeout: 0s
+    limits: {body: 0, timeout: 0s, concurrent: 0}
+    allow: [GET /x]
+`
+	_, err := ParseConfig("agent.yaml", []byte(file))
+	if err == nil {
+		t.Fatal("no error")
+	}
+	compareLines(t, `agent.yaml:3:8: links must not be 0
+agent.yaml:4:16: drain_timeout must not be 0
+agent.yaml:9:19: idle_timeout must not be 0
+agent.yaml:10:20: body must not be 0
+agent.yaml:10:32: timeout must not be 0
+agent.yaml:10:48: concurrent must not be 0`, err.Error())
+}
+
+func TestWarnsOfAFileThatOthersMayWrite(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "agent.yaml")
+	for mode, warns := range map[os.FileMode]bool{0o600: false, 0o644: false, 0o664: true, 0o646: true} {
+		if err := os.WriteFile(path, []byte(minimal), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		c, err := ReadConfig(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(strings.Join(c.Warnings, "\n"), "may write it"); got != (warns && runtime.GOOS != "windows") {
+			t.Errorf("mode %v: %q", mode, c.Warnings)
+		}
 	}
 }
 

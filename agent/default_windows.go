@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"io/fs"
 	"path/filepath"
 
 	"golang.org/x/sys/windows"
@@ -15,3 +16,6 @@ func DefaultState() string {
 	}
 	return filepath.Join(dir, "Sallyport")
 }
+
+// writableByOthers: the mode that Go shows of a file on Windows says nothing of its access list.
+func writableByOthers(fs.FileInfo) bool { return false }

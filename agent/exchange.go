@@ -93,7 +93,12 @@ func verdictProblem(v policy.Verdict) (status int, p *tunnel.Problem) {
 		Origin: tunnel.OriginAgent, Executed: tunnel.ExecutedNo,
 	}
 	status = http.StatusForbidden
-	if v.Ambiguous {
+	switch {
+	case v.Fault == policy.FaultTooLong:
+		p.Code, p.Title, status = v.Fault, "The request target is too long.", http.StatusRequestURITooLong
+	case v.Fault != "":
+		p.Code, p.Title, status = v.Fault, "The request cannot be passed on.", http.StatusBadRequest
+	case v.Ambiguous:
 		p.Code, p.Title, status = "ambiguous-target", "The request target could be read in more than one way.", http.StatusBadRequest
 	}
 	if v.Admit != "" {

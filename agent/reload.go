@@ -141,5 +141,13 @@ func ReadConfig(path string) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
-	return ParseConfig(path, data)
+	c, err := ParseConfig(path, data)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := f.Stat(); err == nil && writableByOthers(info) {
+		c.Warnings = append(c.Warnings, fmt.Sprintf("%s: others than its owner may write it (mode %v), and so decide what may be called; chmod go-w %[1]s",
+			path, info.Mode().Perm()))
+	}
+	return c, nil
 }

@@ -30,6 +30,13 @@ func (v validator) warnf(path, format string, args ...any) {
 	v.c.Warnings = append(v.c.Warnings, fmt.Sprintf("%s:%d:%d: ", v.file, line, column)+fmt.Sprintf(format, args...))
 }
 
+// notZero refuses a zero that stands in the file: it reads like "none" or "without end", and would be the default.
+func (v validator) notZero(path string, zero bool, write string) {
+	if zero && v.Has(path) {
+		v.Errorf(path, "%s must not be 0 (write %s, or leave it out for the default)", path[strings.LastIndexByte(path, '.')+1:], write)
+	}
+}
+
 // leastLinkAge keeps a link from being made anew all the time.
 const leastLinkAge = 10 * time.Second
 
@@ -42,6 +49,8 @@ func (v validator) config() {
 	if c.Links < 0 || c.Links > 16 {
 		v.Errorf("links", "links must be 1 to 16 (leave it out for 2)")
 	}
+	v.notZero("links", c.Links == 0, "1 to 16")
+	v.notZero("drain_timeout", c.DrainTimeout == 0, "a time such as 30s")
 	if c.MaxLinkAge != 0 && c.MaxLinkAge < leastLinkAge {
 		v.Errorf("max_link_age", "max_link_age must be at least %s (leave it out for 12h)", leastLinkAge)
 	}
@@ -96,6 +105,10 @@ func (v validator) api(path string, a *API) {
 	v.auth(path+".auth", a)
 	v.tls(path+".tls", a)
 	v.allow(path+".allow", a)
+	v.notZero(path+".limits.body", a.Limits.Body == 0, "a size such as 100MB")
+	v.notZero(path+".limits.timeout", a.Limits.Timeout == 0, "a time such as 230s")
+	v.notZero(path+".limits.concurrent", a.Limits.Concurrent == 0, "1 to 10000")
+	v.notZero(path+".idle_timeout", a.IdleTimeout == 0, "a time such as 10m")
 	if a.Limits.Concurrent < 0 || a.Limits.Concurrent > 10_000 {
 		v.Errorf(path+".limits.concurrent", "concurrent must be 1 to 10000 (leave it out for 64)")
 	}

@@ -186,6 +186,14 @@ func TestJoinString(t *testing.T) {
 	if err != nil || got != j {
 		t.Errorf("%+v, %v", got, err)
 	}
+	if got, err := ParseJoinString("\ufeff" + line); err != nil || got != j {
+		t.Errorf("behind a byte order mark: %+v, %v", got, err)
+	}
+	for _, wide := range []string{"\xff\xfe" + strings.Join(strings.Split(line, ""), "\x00"), strings.Join(strings.Split(line, ""), "\x00")} {
+		if _, err := ParseJoinString(wide); err == nil || !strings.Contains(err.Error(), "UTF-16") {
+			t.Errorf("in UTF-16: %v", err)
+		}
+	}
 	for name, bad := range map[string]string{
 		"empty": "", "other text": "hello", "cut short": line[:len(line)-3], "changed": line[:30] + "A" + line[31:], "long": line + strings.Repeat("A", 9000),
 		"no relay": JoinString{RelayKey: "k", Gateway: "g", Code: "c"}.Encode(), "ftp": JoinString{Relay: "ftp://x", RelayKey: "k", Gateway: "g", Code: "c"}.Encode(),

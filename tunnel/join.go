@@ -49,12 +49,15 @@ func (j JoinString) GoString() string { return j.String() }
 // ParseJoinString reads a line made by Encode. White space inside, which mail programs and terminals add, is ignored.
 // The error never quotes the input.
 func ParseJoinString(line string) (JoinString, error) {
-	line = strings.Join(strings.Fields(line), "")
+	line = strings.Join(strings.Fields(strings.TrimPrefix(line, "\ufeff")), "")
+	if strings.HasPrefix(line, "\xff\xfe") || strings.HasPrefix(line, "\xfe\xff") || strings.IndexByte(line, 0) >= 0 {
+		return JoinString{}, errors.New("the join string is in UTF-16, as PowerShell's '>' writes it: save it as UTF-8 or plain text")
+	}
 	rest, ok := strings.CutPrefix(line, joinPrefix)
 	if !ok {
 		return JoinString{}, fmt.Errorf("not a join string: it begins with %q; copy the whole line that 'sallyport-relay gateway add' printed", joinPrefix)
 	}
-	raw, err := base64.RawURLEncoding.DecodeString(rest)
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(rest)
 	if err != nil || len(raw) <= joinSumSize || len(raw) > handshakeLimit {
 		return JoinString{}, errors.New("the join string is damaged: copy the whole line again")
 	}

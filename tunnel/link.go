@@ -61,6 +61,8 @@ const (
 	writeTimeout = 18 * time.Second
 	// closeTimeout is how long a close frame may take: the peer may be gone.
 	closeTimeout = time.Second
+	// leaveTimeout is how long the peer has to read what was said before the end, over a slow line too.
+	leaveTimeout = 5 * time.Second
 	// headTimeout is how long a head or control message in several frames may take to be complete.
 	headTimeout = 10 * time.Second
 
@@ -414,7 +416,7 @@ func (l *Link) leave(reason string) {
 	l.mu.Unlock()
 	now := time.Now()
 	_ = l.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseNormalClosure, closeReason(errClosed{reason})), now.Add(closeTimeout))
-	moment := time.NewTimer(closeTimeout)
+	moment := time.NewTimer(leaveTimeout)
 	defer moment.Stop()
 	select {
 	case <-l.done: // the peer has closed

@@ -136,7 +136,14 @@ func (l *Link) writeLoop() {
 		runtime.Gosched()
 		l.answerWebSocketPing()
 		for l.take(&b) {
-			if err := l.write(&b); err != nil {
+			err := l.write(&b)
+			if errors.Is(err, websocket.ErrCloseSent) {
+				// This side has said its last word. The peer has yet to read it, and what comes from there meanwhile needs no
+				// answer: streams above the GOAWAY were not run.
+				<-l.done
+				return
+			}
+			if err != nil {
 				l.fail(fmt.Errorf("write to the peer: %w", err))
 				return
 			}

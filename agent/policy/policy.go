@@ -49,13 +49,22 @@ type Verdict struct {
 	Allowed bool
 	// Rule is the rule that allowed it, as the file has it; the most literal one if there are several.
 	Rule string
-	// Ambiguous says that the target was refused for its form, whatever the rules are: 400. Otherwise a refusal is 403.
+	// Ambiguous says that the request was refused for its form, whatever the rules are. Otherwise no rule admits it.
 	Ambiguous bool
+	// Fault is what about its form, as callers are told: FaultTooLong, FaultMethod, or "" for a target that could be read in
+	// more than one way.
+	Fault string
 	// Reason says why a request was refused. It is meant for the caller: nothing in it comes from the rules.
 	Reason string
 	// Admit is a rule that would admit the request, "" if none would or if it would be too long to read.
 	Admit string
 }
+
+// Faults of a request's form beside an ambiguous target.
+const (
+	FaultTooLong = "target-too-long"
+	FaultMethod  = "bad-request"
+)
 
 // Compile makes a policy of rules. The error is an Errors with everything that is wrong with any of them.
 func Compile(rules []string) (*Policy, error) {
@@ -81,7 +90,10 @@ func Compile(rules []string) (*Policy, error) {
 // may go to the API.
 func (p *Policy) Decide(method, target string) Verdict {
 	if !isToken(method) {
-		return Verdict{Ambiguous: true, Reason: "the request method is not a token of letters and digits"}
+		return Verdict{Ambiguous: true, Fault: FaultMethod, Reason: "the request method is not a token of letters and digits, or is too long"}
+	}
+	if len(target) > MaxTarget {
+		return Verdict{Ambiguous: true, Fault: FaultTooLong, Reason: "the request target is longer than 32 kB"}
 	}
 	var room [32]segment // most paths fit, and then the slice stays on the stack
 	t, fault := readTarget(target, room[:0])

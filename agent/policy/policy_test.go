@@ -409,6 +409,22 @@ func TestWritesAndBatches(t *testing.T) {
 	}
 }
 
+// What is too long, or has no method, is told apart from what is ambiguous.
+func TestFaultsOfTheForm(t *testing.T) {
+	t.Parallel()
+	p := compile(t, "* /**")
+	for _, c := range []struct{ method, target, fault string }{
+		{"GET", "/" + strings.Repeat("a", policy.MaxTarget), policy.FaultTooLong},
+		{strings.Repeat("G", 3000), "/a", policy.FaultMethod},
+		{"G T", "/a", policy.FaultMethod},
+		{"GET", "/a//b", ""},
+	} {
+		if v := p.Decide(c.method, c.target); v.Allowed || !v.Ambiguous || v.Fault != c.fault || v.Reason == "" {
+			t.Errorf("%.10s %.10s: %+v", c.method, c.target, v)
+		}
+	}
+}
+
 // Rules that share beginnings and patterns must not make the search grow with their product.
 func TestDecideIsBounded(t *testing.T) {
 	t.Parallel()

@@ -45,10 +45,7 @@ func (r risk) reason() string {
 // rules are, "" if it is not; it is not a field of target, since then room could not be on the stack.
 func readTarget(raw string, room []segment) (t target, fault string) {
 	path, query, _ := strings.Cut(raw, "?")
-	switch {
-	case len(raw) > MaxTarget:
-		return t, "the request target is longer than 32 kB"
-	case path == "" || path[0] != '/':
+	if path == "" || path[0] != '/' {
 		return t, "the request target does not begin with \"/\""
 	}
 	if fault := badQuery(query); fault != "" {

@@ -26,19 +26,19 @@ func refusalOf(k Kind) refusal {
 		return refusal{
 			http.StatusBadGateway, "upstream-unreachable", "The internal API cannot be reached.",
 			"The agent could not connect to the API. Its administrator finds the reason in the agent's log under this request ID.",
-			tunnel.OriginAgent, tunnel.BrokenOff,
+			tunnel.OriginUpstream, tunnel.BrokenOff,
 		}
 	case TLSFailed:
 		return refusal{
 			http.StatusBadGateway, "upstream-tls", "The internal API's TLS certificate or protocol is not accepted.",
 			"The agent could not set up a verified TLS connection to the API. The agent's log says what is wrong with it.",
-			tunnel.OriginAgent, tunnel.BrokenOff,
+			tunnel.OriginUpstream, tunnel.BrokenOff,
 		}
 	case AuthFailed:
 		return refusal{
 			http.StatusBadGateway, "upstream-auth", "The internal API did not accept the agent's credential.",
 			"The agent's own sign-on to the API failed; another key or password of the caller's will not help. The agent's log says why.",
-			tunnel.OriginAgent, tunnel.BrokenOff,
+			tunnel.OriginUpstream, tunnel.BrokenOff,
 		}
 	case NoIdentity:
 		return refusal{

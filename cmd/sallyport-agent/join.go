@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sallyport/agent"
+	"sallyport/agent/identity"
 	"sallyport/agent/link"
 	"sallyport/tunnel"
 )
@@ -68,6 +69,13 @@ func (p *program) join(ctx context.Context, f joinFlags) error {
 	dir, err := p.stateDir(c)
 	if err != nil {
 		return err
+	}
+	if !there && !f.replace {
+		// It has joined, and was stopped before it could write agent.yaml: that is all that is left to do.
+		if id, err := identity.Load(dir); err == nil && id.Joined && id.RelayKey == j.RelayKey && id.Gateway == j.Gateway {
+			fmt.Fprintf(p.out, "This agent has joined gateway %s at %s already, as agent %s.\n", id.Gateway, id.Relay, id.Agent)
+			return p.firstConfig(there, j, f, dir.String())
+		}
 	}
 	dialer, err := p.joinDialer(c, j, f)
 	if err != nil {

@@ -71,6 +71,7 @@ var codes = [...]Code{
 	{"agent-stopping", 503, "The agent was stopped", "agent", "The agent was stopped, and its drain timeout passed, between request and answer. The request may have been run."},
 	{"policy-refused", 403, "The agent's allow-list refuses the request", "agent", "No rule of the API in `agent.yaml` admits this method and path. `sallyport-agent policy test` explains it."},
 	{"ambiguous-target", 400, "The request target could be read in more than one way", "agent", "Two programs could take the path for different ones (`..`, `//`, `%2f`, `;` and the like). The detail names the rule form that admits it, if there is one."},
+	{"target-too-long", 414, "The request target is too long", "agent", "Path and query together may have 32 kB."},
 	{"unknown-api", 503, "The agent does not offer the API", "agent", "The API was taken out of the agent's configuration a moment ago."},
 	{"no-identity", 403, "The request lacks the identity that the API needs", "agent", "The API runs requests as the caller, and the caller has not proved who it is."},
 	{"logon-required", 401, "A Windows logon is required", "agent", "The API takes the caller's own Windows user name and password, as Basic credentials."},
