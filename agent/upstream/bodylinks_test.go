@@ -213,6 +213,7 @@ func FuzzBodyLinks(f *testing.F) {
 	for _, seed := range []string{
 		`{"@odata.nextLink":"http://erp.corp.example/api/x?y=1","value":[{"href":"\/api\/1"}]}`, `{"nextLink":"\u002fapi?u=http%3A%2F%2Ferp.corp.example%2Fapi"}`,
 		`[1,-0.5e+7,true,false,null,"\"\\\ud83d\ude00"]`, "\xef\xbb\xbf{}", `{"value":{"a":{"href":"/api"}}}`, `{"a":[{"nextLink":"/api/../x"}],"nextLink":"/api/\u0000"}`,
+		`{"nextLink":"\u0000"}`,
 	} {
 		f.Add([]byte(seed), 3)
 	}

@@ -118,7 +118,7 @@ func (l *links) edits(text, public string) (list []edit) {
 // address is how many bytes at the beginning of a link are the API's address and base path; -1 if it does not lead there.
 func (l *links) address(ref string) int {
 	const mark = "\x00"
-	if ref != strings.TrimSpace(ref) {
+	if ref != strings.TrimSpace(ref) || strings.HasPrefix(ref, mark) {
 		return -1
 	}
 	out, ok := l.public(ref, mark)

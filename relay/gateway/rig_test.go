@@ -63,7 +63,7 @@ func openRig(t *testing.T, dir string) *rig {
 // openRigWith is openRig with settings of the test's own.
 func openRigWith(t *testing.T, dir string, set func(*gateway.Config)) *rig {
 	t.Helper()
-	g := &rig{t: t, dir: dir}
+	g := &rig{t: t, dir: dir, serve: func(s *tunnel.Stream) { <-s.Context().Done() }}
 	log := slog.New(slog.NewTextHandler(g, nil))
 	st, err := store.Open(t.Context(), store.Config{Dir: dir + "/store", Log: log})
 	if err != nil {
