@@ -17,7 +17,7 @@ fuzz target counts as one, tests are counted singly. The exit code is 0 only if 
 
 Environment:
   SALLYPORT_LAB=required   what cannot run here is a failure, not a skip (CI=true means the same)
-  FUZZTIME=5s              how long each fuzz target runs
+  FUZZTIME=3s              how long each fuzz target runs
 USAGE
 }
 
@@ -230,7 +230,7 @@ demo() {
 fuzz_one() {
   local try out
   for try in 1 2 3; do
-    out=$(go test -run='^$' -fuzz="^$1\$" -fuzztime="${FUZZTIME:-5s}" "$2" 2>&1) && { echo "$out"; return 0; }
+    out=$(go test -run='^$' -fuzz="^$1\$" -fuzztime="${FUZZTIME:-3s}" "$2" 2>&1) && { echo "$out"; return 0; }
     echo "$out"
     grep -q 'context deadline exceeded' <<<"$out" && ! grep -q 'Failing input' <<<"$out" || return 1
     echo "the fuzzer ran into its own deadline; try $((try + 1))"

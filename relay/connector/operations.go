@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/net/http/httpguts"
-
 	"sallyport/relay/operation"
 	"sallyport/tunnel"
 )
@@ -26,15 +24,13 @@ const maxPreference = 1024
 // takePreference reads "Prefer: respond-async, wait=10" (RFC 7240 sections 4.1 and 4.3) and takes it out of the request,
 // because the relay answers to it and the API shall not. wait is 0 if none is given.
 func takePreference(h http.Header) (wait time.Duration, async bool) {
-	if !httpguts.HeaderValuesContainsToken(h["Prefer"], "respond-async") {
-		return 0, false
-	}
 	var rest []string
 	for _, line := range h["Prefer"] {
 		for _, item := range splitList(line[:min(len(line), maxPreference)]) {
 			name, value, _ := strings.Cut(item, "=")
 			switch strings.ToLower(strings.TrimSpace(name)) {
 			case "respond-async":
+				async = true
 			case "wait":
 				if n, err := strconv.Atoi(strings.Trim(strings.TrimSpace(value), `"`)); err == nil && n > 0 {
 					wait = time.Duration(min(n, int(maxTimeout/time.Second))) * time.Second
@@ -43,6 +39,9 @@ func takePreference(h http.Header) (wait time.Duration, async bool) {
 				rest = append(rest, item)
 			}
 		}
+	}
+	if !async {
+		return 0, false
 	}
 	delete(h, "Prefer")
 	if len(rest) > 0 {
