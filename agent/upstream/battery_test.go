@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"sallyport/tunnel"
 )
 
 // A script is a raw upstream: it gets each connection after a request's head has been read.
@@ -152,7 +154,6 @@ var battery = []struct {
 	{name: "chunked", answer: ok + "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n"},
 	{name: "chunk extension", answer: ok + "Transfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\n\r\n"},
 	{name: "trailers", answer: ok + "Trailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 7\r\n\r\n"},
-	{name: "forbidden trailer", answer: ok + "Trailer: Content-Length\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"},
 	{name: "until the end", answer: ok + "\r\nall of it", hangUp: true},
 	{name: "HTTP/1.0", answer: "HTTP/1.0 200 OK\r\n\r\nold", hangUp: true},
 	{name: "HEAD", method: "HEAD", answer: ok + "Content-Length: 5\r\n\r\n"},
@@ -178,7 +179,11 @@ var battery = []struct {
 	{name: "two encodings", answer: ok + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", hangUp: true},
 	{name: "unknown encoding", answer: ok + "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", hangUp: true},
 	{name: "folded field", answer: ok + "X-A: one\r\n two\r\nContent-Length: 0\r\n\r\n"},
-	{name: "space before colon", answer: ok + "Content-Length : 2\r\n\r\nhi", hangUp: true},
+	{name: "space before colon", answer: ok + "Content-Length : 2\r\n\r\nhi", stricter: true, hangUp: true},
+	{name: "space in a name", answer: ok + "X A: 2\r\nContent-Length: 0\r\n\r\n", stricter: true, hangUp: true},
+	{name: "space before a colon", answer: ok + "X-A : 2\r\nContent-Length: 0\r\n\r\n", stricter: true, hangUp: true},
+	{name: "letter beyond ASCII in a name", answer: ok + "X-\u00e9: 2\r\nContent-Length: 0\r\n\r\n", stricter: true, hangUp: true},
+	{name: "no name", answer: ok + ": 2\r\nContent-Length: 0\r\n\r\n", stricter: true, hangUp: true},
 	{name: "field without colon", answer: ok + "nonsense\r\n\r\n", hangUp: true},
 	{name: "no reason phrase", answer: "HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n"},
 	{name: "bad status", answer: "HTTP/1.1 2x0 OK\r\n\r\n", hangUp: true},
@@ -225,6 +230,33 @@ func TestBatteryAgainstOracle(t *testing.T) {
 				t.Errorf("the second time: %s", cmp.Diff(got, again))
 			}
 		})
+	}
+}
+
+// TestForbiddenTrailers: names that no trailer may have are dropped with their fields, and cost no answer.
+func TestForbiddenTrailers(t *testing.T) {
+	t.Parallel()
+	for _, announced := range []string{
+		"Content-Length, X-Sum", "X-Sum,content-length ,\tTransfer-Encoding, Authorization", "Trailer, X-Sum", "X-Sum,\r\n Content-Length",
+		"X-Sum\r\nTrailer: Transfer-Encoding", "X-Sum, b a d",
+	} {
+		u := rawUpstream(t, says(ok+"Trailer: "+announced+"\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 7\r\nContent-Length: 9\r\n"+
+			"Authorization: x\r\n\r\n", false))
+		r := newRig(t, Config{Name: "orders", URL: u})
+		s, err := r.relay.Open(head("GET", "/"), true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := s.ReadResponse(t.Context())
+		if err != nil || resp.Problem != nil {
+			t.Fatalf("%q: %+v, %v", announced, resp, err)
+		}
+		body, err := io.ReadAll(s)
+		if diff := cmp.Diff(http.Header{"X-Sum": {"7"}}, s.Trailer()); string(body) != "hi" || err != nil || diff != "" ||
+			!cmp.Equal(resp.Header["Trailer"], []string{"X-Sum"}) {
+			t.Errorf("%q: %q, %v, announced %q, trailer:\n%s", announced, body, err, resp.Header["Trailer"], diff)
+		}
+		s.Reset(tunnel.Cancelled, "done")
 	}
 }
 

@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/textproto"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // Bounds on what an upstream may answer. http.ReadResponse alone takes hundreds of thousands of fields.
@@ -27,6 +30,7 @@ var (
 	errTooManyFields = fmt.Errorf("the answer's head has more than %d lines", maxHeadLines)
 	errNotHTTP       = errors.New("the answer is not HTTP/1.1")
 	errControlByte   = errors.New("the answer's head has a control byte in it")
+	errFieldName     = errors.New("the answer's head has a field whose name is none (RFC 9110 section 5.1)")
 )
 
 // read gives the next answer, informational ones included. The whole head is in the buffer and has been checked before
@@ -107,13 +111,15 @@ func headEnd(buf []byte, from int) int {
 	return 0
 }
 
-// checkHead refuses what http.ReadResponse would take and a careful reader would not.
+// checkHead refuses what http.ReadResponse would take and a careful reader would not. It blanks out the names that a
+// Trailer field must not announce, because http.ReadResponse would give up the whole answer for them; the fields
+// themselves are dropped when the trailer comes.
 func checkHead(head []byte) (doubtful bool, err error) {
 	if !bytes.HasPrefix(head, []byte("HTTP/1.")) {
 		return false, errNotHTTP
 	}
 	lines := 0
-	var length, encoding bool
+	var length, encoding, trailer bool
 	for len(head) > 0 {
 		line, rest, _ := bytes.Cut(head, []byte("\n"))
 		line = bytes.TrimSuffix(line, []byte("\r"))
@@ -125,11 +131,44 @@ func checkHead(head []byte) (doubtful bool, err error) {
 				return false, errControlByte
 			}
 		}
+		folded := len(line) > 0 && (line[0] == ' ' || line[0] == '\t') // belongs to the field before (RFC 9112 section 5.2)
+		if lines > 1 && len(line) > 0 && !folded && !isFieldLine(line) {
+			return false, errFieldName
+		}
 		length = length || isField(line, "content-length")
 		encoding = encoding || isField(line, "transfer-encoding")
+		if trailer = isField(line, "trailer") || folded && trailer; trailer {
+			blankForbidden(line[bytes.IndexByte(line, ':')+1:])
+		}
 		head = rest
 	}
 	return length && encoding, nil
+}
+
+// isFieldLine says that a line begins with a token and a colon.
+func isFieldLine(line []byte) bool {
+	for i, b := range line {
+		if b == ':' {
+			return i > 0
+		}
+		if b >= 0x80 || !httpguts.IsTokenRune(rune(b)) {
+			return false
+		}
+	}
+	return false
+}
+
+// blankForbidden writes spaces over the names in a Trailer field's value that must not be there.
+func blankForbidden(value []byte) {
+	for len(value) > 0 {
+		name, rest, _ := bytes.Cut(value, []byte(","))
+		if forbiddenTrailer(http.CanonicalHeaderKey(textproto.TrimString(string(name)))) {
+			for i := range name {
+				name[i] = ' '
+			}
+		}
+		value = rest
+	}
 }
 
 func isField(line []byte, name string) bool {

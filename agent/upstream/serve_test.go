@@ -282,6 +282,7 @@ func TestServeProblems(t *testing.T) {
 	dead := &url.URL{Scheme: "http", Host: deadAddress(t)}
 	silent := rawUpstream(t, func(net.Conn, *bufio.Reader, string) {})
 	broken := rawUpstream(t, says("nonsense\r\n\r\n", true))
+	badName := rawUpstream(t, says(ok+"Bad Name: x\r\nContent-Length: 0\r\n\r\n", false))
 	no := rawUpstream(t, says("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", false))
 	plain := httpbinURL(t, "")
 	plain.Scheme = "https"
@@ -294,6 +295,7 @@ func TestServeProblems(t *testing.T) {
 		{"unreachable", "/", "", Config{URL: dead}, 502, "upstream-unreachable", "no"},
 		{"silent", "/", "", Config{URL: silent, Timeout: 50 * time.Millisecond}, 504, "upstream-timeout", "unknown"},
 		{"broken", "/", "", Config{URL: broken}, 502, "upstream-broken", "unknown"},
+		{"bad field name", "/", "", Config{URL: badName}, 502, "upstream-broken", "unknown"},
 		{"not TLS", "/", "", Config{URL: plain}, 502, "upstream-tls", "no"},
 		{"key refused", "/", "", Config{URL: no, Auth: Auth{Kind: BearerAuth, Secret: func() (string, error) { return "s3cret", nil }}}, 502, "upstream-auth", "no"},
 		{"no key", "/", "", Config{URL: no, Auth: Auth{Kind: BearerAuth, Secret: func() (string, error) { return "", errors.New("locked") }}}, 502, "upstream-auth", "no"},
