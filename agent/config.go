@@ -125,8 +125,9 @@ type API struct {
 	// member or item and ** for any number of them (/value/*/href), or names of members wherever they stand (nextLink). With
 	// any, @odata.nextLink, @odata.deltaLink and nextLink are looked for as well. Without, bodies are not touched.
 	Links []string `yaml:"links"`
-	// Hosts whose absolute links may reach callers although they are not the API's. Links to any other internal host are
-	// removed.
+	// Hosts whose absolute links in header fields (Location, Link and the like) may reach callers although they are not the
+	// API's: login.example.com, or with a port cdn.example.com:8443. Links to any other host are removed, public ones too,
+	// since only this list says which are; the log names the hosts.
 	LinkHosts []string `yaml:"link_hosts"`
 
 	address *url.URL

@@ -3,6 +3,7 @@ package upstream
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -11,9 +12,9 @@ import (
 //   - A link to the API (absolute, or from the root, below the base path) becomes one to the connector.
 //   - A relative link is left alone: connector and API have the same shape.
 //   - A link to a host in Config.LinkHosts is left alone.
-//   - Any other link is removed: to the API's host outside of the base path, to another internal host, or to what
-//     cannot be read. Nobody outside could follow it, and it would tell where things are. What was removed goes to the
-//     agent's log.
+//   - Any other link is removed: to the API's host outside of the base path, to any other host, or to what cannot be read.
+//     Nobody outside could follow one to a host inside, and it would tell where things are; which hosts are inside, only
+//     the agent's admin knows. What was removed goes to the agent's log, with the hosts.
 //   - A cookie loses its Domain, and its Path becomes one of the connector's.
 //
 // Bodies are bodylinks.go's matter.
@@ -43,8 +44,9 @@ var linkFields = [...]string{
 	"Location", "Content-Location", "Operation-Location", "Azure-Asyncoperation", "Odata-Entityid", "Dataserviceid",
 }
 
-// rewrite makes the links of an answer's head public. It returns the names of the fields in which a link was removed.
-func (l *links) rewrite(h http.Header, public string) (removed []string) {
+// rewrite makes the links of an answer's head public. It returns the names of the fields in which a link was removed, and
+// the hosts that these fields name.
+func (l *links) rewrite(h http.Header, public string) (removed, hosts []string) {
 	each := func(name string, change func(string) (string, bool)) {
 		vv, ok := h[name]
 		if !ok {
@@ -52,9 +54,11 @@ func (l *links) rewrite(h http.Header, public string) (removed []string) {
 		}
 		kept := vv[:0]
 		for _, v := range vv {
+			before := v
 			v, whole := change(v)
 			if !whole {
 				removed = append(removed, name)
+				hosts = append(hosts, l.otherHosts(before)...)
 			}
 			if v != "" {
 				kept = append(kept, v)
@@ -70,7 +74,7 @@ func (l *links) rewrite(h http.Header, public string) (removed []string) {
 	each("Link", func(v string) (string, bool) { return l.linkField(v, public) })
 	each("Refresh", func(v string) (string, bool) { return l.refresh(v, public) })
 	each("Set-Cookie", func(v string) (string, bool) { return l.cookie(v, public), true })
-	return removed
+	return removed, hosts
 }
 
 // public is one link as the connector's callers may see it; ok is false if it must not leave.
@@ -104,6 +108,29 @@ func (l *links) public(ref, base string) (out string, ok bool) {
 		return "", false
 	}
 	return base + below, true
+}
+
+// maxOtherHosts bounds what one answer can put into a log line.
+const maxOtherHosts = 4
+
+// otherHosts are the hosts in a field's value that are neither the API's nor passed on, for the log: Config.LinkHosts
+// would let them through.
+func (l *links) otherHosts(value string) (hosts []string) {
+	for len(hosts) < maxOtherHosts {
+		at := strings.Index(value, "//")
+		if at < 0 {
+			break
+		}
+		value = value[at:]
+		if end := strings.IndexAny(value[2:], ">\"', ;\\"); end >= 0 {
+			value = value[:end+2] + "/" + value[end+2:]
+		}
+		host, tail, ok := cutAuthority(value)
+		if value = tail; ok && !l.pass[host] && !l.isAPI("http", host) && !l.isAPI("https", host) && !slices.Contains(hosts, host) {
+			hosts = append(hosts, host)
+		}
+	}
+	return hosts
 }
 
 // cutScheme splits "http://x" at the colon, if ref begins with a scheme (RFC 3986 section 3.1).

@@ -56,6 +56,26 @@ func TestPublicLink(t *testing.T) {
 	}
 }
 
+func TestOtherHosts(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]string{
+		"https://Accounts.example.com/x?y=1":                       "accounts.example.com",
+		"//u:p@cdn.example.com:8443?x":                             "cdn.example.com:8443",
+		"5; url='http://a.example'":                                "a.example",
+		`<http://a.example>; rel="x", <http://b.example/y>; rel=y`: "a.example b.example",
+		"https://login.example.com/authorize":                      "", // passed on
+		"http://erp.corp.example/elsewhere":                        "", // the API's own
+		"/relative":                                                "",
+		"//":                                                       "",
+		"http:////":                                                "",
+		"<//a>, <//b>, <//c>, <//d>, <//e>":                        "a b c d", // a bound
+	} {
+		if got := strings.Join(linksOf(t, "http://erp.corp.example/api/v2").otherHosts(value), " "); got != want {
+			t.Errorf("%q: %q, want %q", value, got, want)
+		}
+	}
+}
+
 func TestRewriteHeader(t *testing.T) {
 	t.Parallel()
 	h := http.Header{
@@ -71,7 +91,7 @@ func TestRewriteHeader(t *testing.T) {
 		},
 		"X-Other": {"http://erp.corp.example/api/v2/untouched"},
 	}
-	removed := linksOf(t, "http://erp.corp.example/api/v2").rewrite(h, public)
+	removed, hosts := linksOf(t, "http://erp.corp.example/api/v2").rewrite(h, public)
 	want := http.Header{
 		"Location":       {public + "/a"},
 		"Odata-Entityid": {public + "/Orders(5)"},
@@ -83,6 +103,9 @@ func TestRewriteHeader(t *testing.T) {
 		"X-Other": {"http://erp.corp.example/api/v2/untouched"},
 	}
 	if diff := cmp.Diff(want, h); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"hr.corp.example", "hr.corp.example"}, hosts); diff != "" {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff([]string{"Link", "Link"}, removed); diff != "" {

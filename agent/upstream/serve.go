@@ -171,10 +171,18 @@ func (s *service) inform(code int, h http.Header) error {
 
 // links makes the links of a head public, and logs what could not be.
 func (s *service) links(h http.Header) {
-	if removed := s.t.links.rewrite(h, s.in.Base); len(removed) > 0 {
-		s.t.cfg.Log.Warn("removed links that lead outside of the API", slog.String("request", s.in.ID),
-			slog.String("api", s.t.cfg.Name), slog.String("fields", strings.Join(removed, ", ")))
+	removed, hosts := s.t.links.rewrite(h, s.in.Base)
+	if len(removed) == 0 {
+		return
 	}
+	attrs := []any{
+		slog.String("request", s.in.ID), slog.String("api", s.t.cfg.Name), slog.String("fields", strings.Join(removed, ", ")),
+	}
+	if len(hosts) > 0 {
+		attrs = append(attrs, slog.String("hosts", strings.Join(hosts, ", ")),
+			slog.String("hint", "if callers are to follow links to a host, add the host to link_hosts of this API"))
+	}
+	s.t.cfg.Log.Warn("removed links that lead outside of the API", attrs...)
 }
 
 // head is an upstream's head as the stream takes it.

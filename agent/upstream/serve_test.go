@@ -615,8 +615,9 @@ func TestServeLinks(t *testing.T) {
 	if diff := cmp.Diff(want, resp.Header); diff != "" {
 		t.Error(diff)
 	}
-	if !strings.Contains(r.log.String(), "Content-Location") {
-		t.Error("a removed link is not in the log")
+	if log := r.log.String(); !strings.Contains(log, "Content-Location") || !strings.Contains(log, "hosts=hr.corp.example") ||
+		!strings.Contains(log, "add the host to link_hosts") {
+		t.Errorf("a removed link is not in the log, with its host and what helps:\n%s", log)
 	}
 }
 
