@@ -254,8 +254,15 @@ fuzz() {
   done < <(go test -list '^Fuzz' ./... 2>/dev/null)
 }
 
-# skew needs the history: an archive or a shallow clone has none, and says so.
+# skew needs the history. A checkout without it (an archive, a shallow clone) is no fault of the machine's, so that is said
+# loudly and fails nothing.
 skew() {
+  if [ -z "$(git tag --list 'v[0-9]*' 2>/dev/null)" ] &&
+    ! git rev-parse --quiet --verify "$(<test/skew/baseline)^{commit}" >/dev/null 2>&1; then
+    printf '\n!!! NOT RUN: core system tests across versions\n!!! because: this checkout has no history (an archive or a shallow clone)\n'
+    record skip "core system tests across versions (no history)"
+    return
+  fi
   section "one version apart"
   check "core system tests across versions" 1200 env TMPDIR="$T/tmp" go run ./test/skew
 }
