@@ -70,7 +70,7 @@ func hookTarget(location, base, request string) (string, bool) {
 		return "", false
 	}
 	for i := range len(target) {
-		if target[i] <= ' ' || target[i] > '~' {
+		if target[i] <= ' ' || target[i] > '~' || target[i] == '#' {
 			return "", false
 		}
 	}

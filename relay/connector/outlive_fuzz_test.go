@@ -65,6 +65,7 @@ func FuzzHookTarget(f *testing.F) {
 	for _, location := range []string{base + "/hooks/7", "hooks/7?x#y", base + "/_/ping", base + "//x", "", "?", base + "/\r\n", base + "/é"} {
 		f.Add(location, "/v1/hooks?a=/b")
 	}
+	f.Add("0", "/#/")
 	f.Fuzz(func(t *testing.T, location, request string) {
 		if !strings.HasPrefix(request, "/") {
 			return // no request target has another form here
