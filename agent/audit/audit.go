@@ -148,9 +148,20 @@ type Log struct {
 	lost  atomic.Uint64
 	file  *rotated // used by Run alone
 	log   *slog.Logger
-	down  bool   // the disk refused last time; used by Run alone
 	buf   []byte // used by Run alone
+	fault fault  // used by Run alone
 }
+
+// A fault is a time in which events are lost: one line in the log when it begins, one when it ends, however often a disk
+// that is all but full changes its mind.
+type fault struct {
+	down   bool
+	lost   uint64    // events since it began
+	better time.Time // since when the disk takes all; zero while it does not
+}
+
+// calm is how long nothing must have been lost before a fault counts as over.
+const calm = 10 * time.Second
 
 // Record queues an event and never waits. Events recorded after Run has ended are not written.
 func (l *Log) Record(e Event) {
@@ -183,7 +194,8 @@ func (l *Log) Run(ctx context.Context) error {
 			l.gather(ctx, e)
 		case <-tick.C:
 			l.writeGap()
-			l.note(l.file.sync())
+			l.failed(l.file.sync())
+			l.recovered(calm)
 		case <-ctx.Done():
 			return l.finish()
 		}
@@ -225,14 +237,11 @@ func (l *Log) batch(e Event) (lines []byte, events uint64) {
 
 // write writes a batch. A batch that the disk refuses is lost and counted.
 func (l *Log) write(lines []byte, events uint64) {
-	err := l.file.write(lines)
-	if err != nil {
+	if l.failed(l.file.write(lines)) {
 		l.lost.Add(events)
+		return
 	}
-	l.note(err)
-	if err == nil {
-		l.writeGap()
-	}
+	l.writeGap()
 }
 
 // writeGap puts on record how many events are missing up to here.
@@ -241,24 +250,38 @@ func (l *Log) writeGap() {
 	if lost == 0 {
 		return
 	}
-	err := l.file.write(appendLine(nil, Event{Time: time.Now(), Kind: Gap, Lost: lost}))
-	if err != nil {
+	if l.failed(l.file.write(appendLine(nil, Event{Time: time.Now(), Kind: Gap, Lost: lost}))) {
 		l.lost.Add(lost)
-	} else {
-		l.log.Error("calls are missing from the audit record", "lost", lost)
+		return
 	}
-	l.note(err)
+	if !l.fault.down { // the disk takes all, but not as fast as calls come
+		l.log.Error("the audit record does not keep up; calls go on and are counted")
+	}
+	l.fault.down, l.fault.better = true, time.Now()
+	l.fault.lost += lost
 }
 
-// note logs the disk's changes of mind, not every failed write.
-func (l *Log) note(err error) {
-	switch {
-	case err != nil && !l.down:
-		l.log.Error("the audit record cannot be written; calls go on and are counted", "error", err)
-	case err == nil && l.down:
-		l.log.Info("the audit record can be written again")
+// failed notes whether the disk refuses, and says so when that begins.
+func (l *Log) failed(err error) bool {
+	if err == nil {
+		if l.fault.better.IsZero() {
+			l.fault.better = time.Now()
+		}
+		return false
 	}
-	l.down = err != nil
+	if !l.fault.down {
+		l.log.Error("the audit record cannot be written; calls go on and are counted", "error", err)
+	}
+	l.fault.down, l.fault.better = true, time.Time{}
+	return true
+}
+
+// recovered says that a fault is over, if the disk has taken all for so long.
+func (l *Log) recovered(calm time.Duration) {
+	if f := l.fault; f.down && !f.better.IsZero() && time.Since(f.better) >= calm {
+		l.log.Info("the audit record is written again", "lost", f.lost)
+		l.fault = fault{}
+	}
 }
 
 func (l *Log) finish() error {
@@ -270,6 +293,12 @@ func (l *Log) finish() error {
 		default:
 		}
 		l.writeGap()
-		return errors.Join(l.file.sync(), l.file.close())
+		err := l.file.sync()
+		l.failed(err)
+		l.recovered(0)
+		if l.fault.down {
+			l.log.Error("events are missing at the end of the audit record", "lost", l.lost.Load()+l.fault.lost)
+		}
+		return errors.Join(err, l.file.close())
 	}
 }

@@ -11,7 +11,10 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -171,9 +174,46 @@ func TestDiskRefuses(t *testing.T) {
 	if n := strings.Count(out.String(), "cannot be written"); n != 1 {
 		t.Errorf("the fault was logged %d times, want once:\n%s", n, out.String())
 	}
-	if !strings.Contains(out.String(), "can be written again") {
+	if !strings.Contains(out.String(), `msg="the audit record is written again" lost=3`) {
 		t.Errorf("the end of the fault was not logged:\n%s", out.String())
 	}
+}
+
+// A disk that is all but full takes some writes and refuses others: that is one fault, with two lines in the log.
+func TestFlickeringDisk(t *testing.T) {
+	t.Parallel()
+	dir := stateDir(t)
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		l := openLog(t, dir, Options{Log: slog.New(slog.NewTextHandler(&out, nil))})
+		var full atomic.Bool
+		l.file.put = func(f *os.File, b []byte) (int, error) {
+			if full.Load() {
+				n, _ := f.Write(b[:len(b)/2]) // as a disk does that is full in the middle of a write
+				return n, syscall.ENOSPC
+			}
+			return f.Write(b)
+		}
+		stop := running(t, l)
+		for range 5 {
+			l.Record(Event{Kind: Call, Request: "kept"})
+			time.Sleep(3 * time.Second)
+			full.Store(true)
+			l.Record(Event{Kind: Call, Request: "lost"})
+			time.Sleep(3 * time.Second)
+			full.Store(false)
+		}
+		time.Sleep(20 * time.Second)
+		l.Record(Event{Kind: Call, Request: "kept"})
+		stop()
+		var lost uint64
+		for _, p := range readLines(t, dir.Path("audit/audit.jsonl")) {
+			lost += p.Lost
+		}
+		if lines := strings.Count(out.String(), "\n"); lines != 2 || lost != 5 || !strings.Contains(out.String(), "written again\" lost=5") {
+			t.Errorf("%d lines in the log, %d lost in the record; want 2 and 5:\n%s", lines, lost, out.String())
+		}
+	})
 }
 
 func TestOpenMendsACutLine(t *testing.T) {

@@ -26,7 +26,7 @@ func Open(dir state.Dir, o Options) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the audit record: %w", err)
 	}
-	f := &rotated{dir: sub, maxBytes: o.MaxBytes, maxFiles: o.MaxFiles}
+	f := &rotated{dir: sub, maxBytes: o.MaxBytes, maxFiles: o.MaxFiles, put: (*os.File).Write}
 	if err := f.open(); err != nil {
 		return nil, fmt.Errorf("open the audit record: %w", err)
 	}
@@ -38,7 +38,8 @@ type rotated struct {
 	dir      state.Dir
 	maxBytes int64
 	maxFiles int
-	f        *os.File // nil after an error: the next write opens it again
+	put      func(*os.File, []byte) (int, error) // (*os.File).Write, or a test's full disk
+	f        *os.File                            // nil after an error: the next write opens it again
 	size     int64
 	dirty    bool
 }
@@ -92,7 +93,7 @@ func (r *rotated) write(lines []byte) error {
 
 // append writes; after a short write (disk full) the file is cut back to whole lines, or reopened and mended later.
 func (r *rotated) append(lines []byte) error {
-	n, err := r.f.Write(lines)
+	n, err := r.put(r.f, lines)
 	if err != nil {
 		if n > 0 && r.f.Truncate(r.size) != nil {
 			r.size += int64(n)
@@ -150,8 +151,9 @@ func (r *rotated) sync() error {
 	if r.f == nil || !r.dirty {
 		return nil
 	}
-	r.dirty = false
-	return r.f.Sync()
+	err := r.f.Sync()
+	r.dirty = err != nil
+	return err
 }
 
 func (r *rotated) close() error {
