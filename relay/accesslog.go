@@ -8,8 +8,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
-	"unicode/utf16"
 
+	"sallyport/internal/jsonline"
 	"sallyport/relay/connector"
 	"sallyport/tunnel"
 )
@@ -159,7 +159,7 @@ func (a *accessLog) follow() {
 	}
 }
 
-// appendEvent writes e as one JSON object and a newline. By hand, because it runs for each call. Strings that strangers chose can hold anything: all of it is escaped.
+// appendEvent writes e as one JSON object and a newline. By hand, because it runs for each call.
 func appendEvent(b []byte, e *connector.Event) []byte {
 	b = append(b, `{"time":"`...)
 	b = e.Time.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
@@ -174,11 +174,11 @@ func appendEvent(b []byte, e *connector.Event) []byte {
 		{"method", e.Method},
 		{"path", e.Path},
 	} {
-		b = appendText(b, f.name, f.value)
+		b = jsonline.AppendText(b, f.name, f.value)
 	}
-	b = appendInt(b, "status", int64(e.Status))
-	b = appendInt(b, "in", e.In)
-	b = appendInt(b, "out", e.Out)
+	b = jsonline.AppendInt(b, "status", int64(e.Status))
+	b = jsonline.AppendInt(b, "in", e.In)
+	b = jsonline.AppendInt(b, "out", e.Out)
 	for _, f := range [...]struct{ name, value string }{
 		{"code", e.Code},
 		{"origin", e.Origin},
@@ -190,7 +190,7 @@ func appendEvent(b []byte, e *connector.Event) []byte {
 		{"principal", e.Principal},
 	} {
 		if f.value != "" {
-			b = appendText(b, f.name, f.value)
+			b = jsonline.AppendText(b, f.name, f.value)
 		}
 	}
 	b = appendFlow(b, e.Flow)
@@ -210,10 +210,7 @@ func appendEvent(b []byte, e *connector.Event) []byte {
 		{"upstream", e.Took.Upstream},
 		{"answer", e.Took.Answer},
 	} {
-		b = append(b, ',', '"')
-		b = append(b, f.name...)
-		b = append(b, '"', ':')
-		b = appendMillis(b, f.took)
+		b = appendMillis(jsonline.AppendName(b, f.name), f.took)
 	}
 	return append(b, '}', '}', '\n')
 }
@@ -226,7 +223,7 @@ func appendFlow(b []byte, ids []tunnel.FlowID) []byte {
 	b = append(b, `,"flow":{`...)
 	for i, id := range ids {
 		begin := len(b)
-		b = appendText(b, id.Name, id.Value)
+		b = jsonline.AppendText(b, id.Name, id.Value)
 		if i == 0 {
 			b = append(b[:begin], b[begin+1:]...) // without the comma
 		}
@@ -236,43 +233,4 @@ func appendFlow(b []byte, ids []tunnel.FlowID) []byte {
 
 func appendMillis(b []byte, d time.Duration) []byte {
 	return strconv.AppendFloat(b, float64(d.Microseconds())/1000, 'f', -1, 64)
-}
-
-func appendInt(b []byte, name string, n int64) []byte {
-	b = append(b, ',', '"')
-	b = append(b, name...)
-	b = append(b, '"', ':')
-	return strconv.AppendInt(b, n, 10)
-}
-
-func appendText(b []byte, name, value string) []byte {
-	b = append(b, ',', '"')
-	b = append(b, name...)
-	b = append(b, '"', ':', '"')
-	plain := 0
-	for plain < len(value) && value[plain] >= ' ' && value[plain] < 0x7f && value[plain] != '"' && value[plain] != '\\' {
-		plain++
-	}
-	b = append(b, value[:plain]...)
-	for _, r := range value[plain:] { // what is not UTF-8 becomes U+FFFD
-		switch {
-		case r == '"' || r == '\\':
-			b = append(b, '\\', byte(r))
-		case r >= ' ' && r < 0x7f:
-			b = append(b, byte(r))
-		case r > 0xffff:
-			high, low := utf16.EncodeRune(r)
-			b = appendEscape(appendEscape(b, high), low)
-		default:
-			b = appendEscape(b, r)
-		}
-	}
-	return append(b, '"')
-}
-
-// appendEscape leaves no byte that a terminal or a careless reader of lines could act on: encoding/json lets DEL and the
-// C1 controls pass.
-func appendEscape(b []byte, r rune) []byte {
-	const hex = "0123456789abcdef"
-	return append(b, '\\', 'u', hex[r>>12&15], hex[r>>8&15], hex[r>>4&15], hex[r&15])
 }

@@ -5,12 +5,12 @@ import (
 	"slices"
 	"strconv"
 	"time"
-	"unicode/utf16"
+
+	"sallyport/internal/jsonline"
 )
 
 // appendLine appends e as one line of JSON. By hand, because it runs for each call; TestLinesAreWhatTheTagsSay holds it
-// against the tags of Event. Whatever a caller chose is escaped, so that nobody can begin a line of his own, and nothing
-// in the file means anything to a terminal.
+// against the tags of Event. Members that are zero are left out.
 func appendLine(b []byte, e Event) []byte {
 	e = e.bounded()
 	b = append(b, `{"v":`...)
@@ -18,7 +18,7 @@ func appendLine(b []byte, e Event) []byte {
 	b = append(b, `,"time":"`...)
 	b = e.Time.UTC().AppendFormat(b, time.RFC3339Nano)
 	b = append(b, `","event":`...)
-	b = appendString(b, string(e.Kind))
+	b = jsonline.AppendString(b, string(e.Kind))
 	for _, f := range [...]struct{ name, value string }{
 		{"request", e.Request},
 		{"api", e.API},
@@ -35,7 +35,7 @@ func appendLine(b []byte, e Event) []byte {
 	b = appendInt(b, "bytes_in", e.In)
 	b = appendInt(b, "bytes_out", e.Out)
 	if e.Millis != 0 {
-		b = strconv.AppendFloat(appendName(b, "ms"), e.Millis, 'f', -1, 64)
+		b = strconv.AppendFloat(jsonline.AppendName(b, "ms"), e.Millis, 'f', -1, 64)
 	}
 	for _, f := range [...]struct{ name, value string }{
 		{"auth", e.Auth},
@@ -51,7 +51,7 @@ func appendLine(b []byte, e Event) []byte {
 		b = appendText(b, f.name, f.value)
 	}
 	if e.Lost != 0 {
-		b = strconv.AppendUint(appendName(b, "lost"), e.Lost, 10)
+		b = strconv.AppendUint(jsonline.AppendName(b, "lost"), e.Lost, 10)
 	}
 	return append(b, '}', '\n')
 }
@@ -61,62 +61,27 @@ func appendFlow(b []byte, flow map[string]string) []byte {
 	if len(flow) == 0 {
 		return b
 	}
-	b = append(appendName(b, "flow"), '{')
+	b = append(jsonline.AppendName(b, "flow"), '{')
 	for i, name := range slices.Sorted(maps.Keys(flow)) {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(appendString(b, name), ':')
-		b = appendString(b, flow[name])
+		b = append(jsonline.AppendString(b, name), ':')
+		b = jsonline.AppendString(b, flow[name])
 	}
 	return append(b, '}')
-}
-
-func appendName(b []byte, name string) []byte {
-	b = append(b, ',', '"')
-	b = append(b, name...)
-	return append(b, '"', ':')
 }
 
 func appendInt(b []byte, name string, n int64) []byte {
 	if n == 0 {
 		return b
 	}
-	return strconv.AppendInt(appendName(b, name), n, 10)
+	return jsonline.AppendInt(b, name, n)
 }
 
 func appendText(b []byte, name, value string) []byte {
 	if value == "" {
 		return b
 	}
-	return appendString(appendName(b, name), value)
-}
-
-// appendString leaves printable ASCII alone and escapes the rest; what is not UTF-8 becomes U+FFFD.
-func appendString(b []byte, s string) []byte {
-	b = append(b, '"')
-	plain := 0
-	for plain < len(s) && s[plain] >= ' ' && s[plain] < 0x7f && s[plain] != '"' && s[plain] != '\\' {
-		plain++
-	}
-	b = append(b, s[:plain]...)
-	for _, r := range s[plain:] {
-		switch {
-		case r == '"' || r == '\\':
-			b = append(b, '\\', byte(r))
-		case r >= ' ' && r < 0x7f:
-			b = append(b, byte(r))
-		case r > 0xffff:
-			high, low := utf16.EncodeRune(r)
-			b = appendEscape(appendEscape(b, high), low)
-		default:
-			b = appendEscape(b, r)
-		}
-	}
-	return append(b, '"')
-}
-
-func appendEscape(b []byte, r rune) []byte {
-	const hex = "0123456789abcdef"
-	return append(b, '\\', 'u', hex[r>>12&15], hex[r>>8&15], hex[r>>4&15], hex[r&15])
+	return jsonline.AppendText(b, name, value)
 }

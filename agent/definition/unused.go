@@ -42,7 +42,7 @@ type reacher struct {
 	sections map[string]*node
 	index    map[string]map[string]*node // of each section, by name
 	reached  map[component]bool
-	todo     []component
+	open     []component // reached, and not looked at yet
 }
 
 // dropUnused keeps the components that an operation needs which leaves, or that such a component needs. Ways to sign on are
@@ -60,9 +60,9 @@ func (c *cutter) dropUnused(out *node) {
 			r.look(k.node)
 		}
 	}
-	for len(r.todo) > 0 {
-		next := r.todo[len(r.todo)-1]
-		r.todo = r.todo[:len(r.todo)-1]
+	for len(r.open) > 0 {
+		next := r.open[len(r.open)-1]
+		r.open = r.open[:len(r.open)-1]
 		n := r.index[next.section][next.name]
 		c.inline(newListOf(n), "/"+next.section+"/"+escapePointer(next.name), 0)
 		r.look(n)
@@ -135,5 +135,5 @@ func (r *reacher) reach(c component) {
 		return
 	}
 	r.reached[c] = true
-	r.todo = append(r.todo, c)
+	r.open = append(r.open, c)
 }
