@@ -27,6 +27,7 @@ import (
 
 	"sallyport/relay/connector"
 	"sallyport/relay/gateway"
+	"sallyport/relay/issuer"
 	"sallyport/relay/store"
 	"sallyport/relay/syslog"
 )
@@ -68,14 +69,19 @@ type Config struct {
 type Admin struct {
 	c          Config
 	started    time.Time
-	logReaders chan struct{} // holds a token for each reader of the log
+	issuer     *issuer.Issuer // nil without Config.OIDC
+	logReaders chan struct{}  // holds a token for each reader of the log
 
 	stopping chan struct{} // closed when Serve is told to end, for those who follow the log
 }
 
 // New makes the admin API of one relay.
 func New(c Config) *Admin {
-	return &Admin{c: c, started: time.Now(), logReaders: make(chan struct{}, maxLogReaders), stopping: make(chan struct{})}
+	a := &Admin{c: c, started: time.Now(), logReaders: make(chan struct{}, maxLogReaders), stopping: make(chan struct{})}
+	if c.OIDC != nil {
+		a.issuer = issuer.New(c.OIDC.Issuer)
+	}
+	return a
 }
 
 // Handler is the route table.

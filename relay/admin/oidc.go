@@ -1,26 +1,17 @@
 package admin
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 
-	"github.com/coreos/go-oidc/v3/oidc"
+	"sallyport/relay/issuer"
 )
 
-const (
-	// issuerTimeout bounds each request to the issuer; issuerLimit what is read of an answer.
-	issuerTimeout = 5 * time.Second
-	issuerLimit   = 1 << 20
-	// maxLabel bounds what is taken over from a token into the log.
-	maxLabel = 128
-)
+// maxLabel bounds what is taken over from a token into the log.
+const maxLabel = 128
 
 // OIDC says whose tokens count over HTTPS.
 type OIDC struct {
@@ -34,67 +25,22 @@ type OIDC struct {
 	// Claim is the one that Grants look at. Default: "roles".
 	Claim  string
 	Grants []Grant
-	// HTTP goes to the issuer. Default: one with the system's trust store.
-	HTTP *http.Client
-
-	mu  sync.Mutex
-	set *oidc.IDTokenVerifier // guarded by mu; nil before the first token
 }
-
-// unavailable says that a token could not be judged.
-type unavailable struct{ err error }
-
-func (e *unavailable) Error() string { return e.err.Error() }
-func (e *unavailable) Unwrap() error { return e.err }
 
 // login is what a program needs to get a token.
 func (o *OIDC) login() Login {
 	return Login{Issuer: o.Issuer, Client: o.Client, Scopes: o.Scopes}
 }
 
-// algorithms are those with a public key; "none" and those with a shared secret never count.
-func algorithms() []string {
-	return []string{oidc.RS256, oidc.RS384, oidc.RS512, oidc.PS256, oidc.PS384, oidc.PS512, oidc.ES256, oidc.ES384, oidc.ES512, oidc.EdDSA}
-}
-
-// verifier finds out where the issuer's keys are, once. While that fails, each token tries again.
-func (o *OIDC) verifier(ctx context.Context) (*oidc.IDTokenVerifier, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.set != nil {
-		return o.set, nil
-	}
-	client := &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment}}
-	if o.HTTP != nil {
-		*client = *o.HTTP
-	}
-	client.Timeout, client.Transport = issuerTimeout, &limited{client.Transport}
-	ctx = oidc.ClientContext(context.WithoutCancel(ctx), client)
-	p, err := oidc.NewProvider(ctx, o.Issuer)
-	if err != nil {
-		return nil, &unavailable{fmt.Errorf("read the configuration of the issuer %s: %w", o.Issuer, err)}
-	}
-	// The audience is checked below: there may be several names.
-	o.set = p.VerifierContext(ctx, &oidc.Config{SkipClientIDCheck: true, SupportedSigningAlgs: algorithms()})
-	return o.set, nil
-}
-
 // principal says who a request's token proves, and what the grants allow.
-func (o *OIDC) principal(q *http.Request) (*principal, error) {
+func (a *Admin) principal(q *http.Request) (*principal, error) {
 	raw, err := bearer(q)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(q.Context(), 2*issuerTimeout)
-	defer cancel()
-	v, err := o.verifier(ctx)
-	if err != nil {
-		return nil, err
-	}
-	token, err := v.Verify(ctx, raw)
+	o := a.c.OIDC
+	token, err := a.issuer.Verify(q.Context(), raw, o.Issuer, issuer.PublicKeyAlgorithms())
 	switch {
-	case err != nil && strings.Contains(err.Error(), "fetching keys"): // go-oidc has no type for it
-		return nil, &unavailable{err}
 	case err != nil:
 		return nil, err
 	case !slices.ContainsFunc(token.Audience, func(a string) bool { return slices.Contains(o.Audience, a) }):
@@ -168,22 +114,4 @@ func printable(text string) string {
 		text = strings.ToValidUTF8(text[:maxLabel], "")
 	}
 	return text
-}
-
-// limited reads no more of an answer than the issuer's documents can be.
-type limited struct{ next http.RoundTripper }
-
-func (l *limited) RoundTrip(q *http.Request) (*http.Response, error) {
-	next := l.next
-	if next == nil {
-		next = http.DefaultTransport
-	}
-	resp, err := next.RoundTrip(q)
-	if err == nil {
-		resp.Body = struct {
-			io.Reader
-			io.Closer
-		}{io.LimitReader(resp.Body, issuerLimit), resp.Body}
-	}
-	return resp, err
 }

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"sallyport/relay/issuer"
 )
 
 // A Role is what a principal may do over HTTPS.
@@ -111,7 +113,7 @@ func (a *Admin) Remote() http.Handler {
 			answer(w, http.StatusOK, "application/json", a.c.OIDC.login())
 			return
 		}
-		p, err := a.c.OIDC.principal(q)
+		p, err := a.principal(q)
 		if err != nil {
 			a.unproved(w, q, err)
 			return
@@ -126,7 +128,7 @@ func (a *Admin) unproved(w http.ResponseWriter, q *http.Request, err error) {
 	if a.c.Peer != nil {
 		peer = a.c.Peer(q)
 	}
-	if _, ok := errors.AsType[*unavailable](err); ok {
+	if _, ok := errors.AsType[*issuer.Unavailable](err); ok {
 		a.c.Log.Error("admin: the issuer's keys cannot be had; nobody can sign on over HTTPS", "peer", peer, "error", err)
 		w.Header().Set("Retry-After", "15")
 		problem(w, &Problem{

@@ -16,17 +16,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
+
+	"sallyport/relay/issuer"
 )
 
 const (
@@ -36,10 +34,6 @@ const (
 	stsIssuer      = "https://sts.windows.net/"
 	stsIssuerChina = "https://sts.chinacloudapi.cn/"
 
-	// fetchTimeout bounds each request to the authority: an agent's handshake waits for it.
-	fetchTimeout = 5 * time.Second
-	// answerLimit bounds what is read of one.
-	answerLimit = 1 << 20
 	// tokenLimit bounds a token.
 	tokenLimit = 16 << 10
 )
@@ -53,8 +47,6 @@ type Config struct {
 	Audience []string
 	// Authority is the cloud's. Default: DefaultAuthority.
 	Authority string
-	// Client fetches the authority's keys. Default: one with the system's trust store.
-	Client *http.Client
 }
 
 // An Identity is an application as a token proves it.
@@ -80,9 +72,7 @@ func refused(format string, v ...any) error { return &Refused{fmt.Sprintf(format
 type Verifier struct {
 	c      Config
 	v1, v2 string // issuers
-
-	mu   sync.Mutex
-	keys *oidc.RemoteKeySet // guarded by mu; nil before the first token
+	tenant *issuer.Issuer
 }
 
 var guid = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
@@ -102,7 +92,7 @@ func New(c Config) (*Verifier, error) {
 		return nil, fmt.Errorf("tenant %.80q is no GUID in lower case, such as 72f988bf-86f1-41af-91ab-2d7cd011db47", c.Tenant)
 	case len(c.Audience) == 0:
 		return nil, errors.New("audience is missing: the relay's application ID URI (api://...), its client GUID, or both")
-	case err != nil || u.Host == "" || u.Path != "" || u.Scheme != "https" && !loopback(u):
+	case err != nil || u.Host == "" || u.Path != "" || u.Scheme != "https" && !issuer.Loopback(u):
 		return nil, fmt.Errorf("authority %.80q is no URL such as %s", c.Authority, DefaultAuthority)
 	}
 	for _, a := range c.Audience {
@@ -110,19 +100,12 @@ func New(c Config) (*Verifier, error) {
 			return nil, fmt.Errorf("audience %.80q is neither an application ID URI (api://...) nor a GUID in lower case", a)
 		}
 	}
-	if c.Client == nil {
-		c.Client = &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}
-	}
 	sts := stsIssuer
 	if strings.HasSuffix(u.Hostname(), ".chinacloudapi.cn") || strings.HasSuffix(u.Hostname(), ".partner.microsoftonline.cn") {
 		sts = stsIssuerChina
 	}
-	return &Verifier{c: c, v1: sts + c.Tenant + "/", v2: c.Authority + "/" + c.Tenant + "/v2.0"}, nil
-}
-
-func loopback(u *url.URL) bool {
-	ip := net.ParseIP(u.Hostname())
-	return u.Scheme == "http" && (u.Hostname() == "localhost" || ip != nil && ip.IsLoopback())
+	v2 := c.Authority + "/" + c.Tenant + "/v2.0" // its keys sign the tokens of both versions
+	return &Verifier{c: c, v1: sts + c.Tenant + "/", v2: v2, tenant: issuer.New(v2)}, nil
 }
 
 // claims are what matters of an access token, of either version.
@@ -143,24 +126,14 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (Identity, error) {
 	if len(raw) > tokenLimit {
 		return Identity{}, refused("it has %d bytes; at most %d are read", len(raw), tokenLimit)
 	}
-	version, issuer, err := v.version(raw)
+	version, by, err := v.version(raw)
 	if err != nil {
 		return Identity{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
-	defer cancel()
-	keys, err := v.keySet(ctx)
-	if err != nil {
+	token, err := v.tenant.Verify(ctx, raw, by, []string{oidc.RS256}) // the audience is checked below
+	if _, outage := errors.AsType[*issuer.Unavailable](err); outage {
 		return Identity{}, err
-	}
-	watched := &fetches{set: keys}
-	token, err := oidc.NewVerifier(issuer, watched, &oidc.Config{
-		SkipClientIDCheck: true, SupportedSigningAlgs: []string{oidc.RS256}, // the audience is checked below
-	}).Verify(ctx, raw)
-	switch {
-	case watched.outage(err):
-		return Identity{}, fmt.Errorf("fetch the keys of %s: %w", v.c.Authority, err)
-	case err != nil:
+	} else if err != nil {
 		return Identity{}, refused("%v", err)
 	}
 	var c claims
@@ -173,7 +146,7 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (Identity, error) {
 }
 
 // version tells the two versions apart by the issuer, which decides the rules and is verified afterwards.
-func (v *Verifier) version(raw string) (version, issuer string, err error) {
+func (v *Verifier) version(raw string) (version, by string, err error) {
 	parts := strings.Split(raw, ".")
 	if len(parts) != 3 {
 		return "", "", refused("it is no signed token")
@@ -215,64 +188,4 @@ func (v *Verifier) identity(version string, audience []string, c claims) (Identi
 		return Identity{}, refused("it does not name the application's object (oid)")
 	}
 	return Identity{Tenant: c.Tenant, App: app, Object: c.Object, Roles: c.Roles}, nil
-}
-
-// keySet finds out where the tenant's keys are, once. While that fails, each token tries again.
-func (v *Verifier) keySet(ctx context.Context) (*oidc.RemoteKeySet, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.keys != nil {
-		return v.keys, nil
-	}
-	client := *v.c.Client
-	client.Transport, client.Timeout = &bounded{client.Transport}, fetchTimeout
-	p, err := oidc.NewProvider(oidc.ClientContext(ctx, &client), v.v2)
-	if err != nil {
-		return nil, fmt.Errorf("read the tenant's configuration: %w", err)
-	}
-	var doc struct {
-		Keys string `json:"jwks_uri"`
-	}
-	if err := p.Claims(&doc); err != nil {
-		return nil, fmt.Errorf("read the tenant's configuration: %w", err)
-	}
-	u, err := url.Parse(doc.Keys)
-	if err != nil || u.Scheme != "https" && !loopback(u) {
-		return nil, fmt.Errorf("the tenant's configuration names %.120q as the place of its keys; https is needed", doc.Keys)
-	}
-	// The key set outlives this request: it fetches again when a token names a key that it does not know.
-	v.keys = oidc.NewRemoteKeySet(oidc.ClientContext(context.WithoutCancel(ctx), &client), doc.Keys)
-	return v.keys, nil
-}
-
-// fetches tells a signature that does not hold from keys that could not be had; go-oidc words both in one error.
-type fetches struct {
-	set    oidc.KeySet
-	failed bool
-}
-
-func (f *fetches) VerifySignature(ctx context.Context, jwt string) ([]byte, error) {
-	payload, err := f.set.VerifySignature(ctx, jwt)
-	f.failed = err != nil && strings.Contains(err.Error(), "fetching keys")
-	return payload, err
-}
-
-func (f *fetches) outage(err error) bool { return err != nil && f.failed }
-
-// bounded reads no more of an answer than keys can be.
-type bounded struct{ next http.RoundTripper }
-
-func (b *bounded) RoundTrip(q *http.Request) (*http.Response, error) {
-	next := b.next
-	if next == nil {
-		next = http.DefaultTransport
-	}
-	resp, err := next.RoundTrip(q)
-	if err == nil {
-		resp.Body = struct {
-			io.Reader
-			io.Closer
-		}{io.LimitReader(resp.Body, answerLimit), resp.Body}
-	}
-	return resp, err
 }
