@@ -30,6 +30,15 @@ func splitName(s string) (gateway, name string, err error) {
 	return gateway, name, nil
 }
 
+// connectorClient is how a command about one connector begins: the relay's client, and GATEWAY/NAME.
+func (p *program) connectorClient(arg string) (c *admin.Client, gateway, name string, err error) {
+	if gateway, name, err = splitName(arg); err != nil {
+		return nil, "", "", err
+	}
+	c, err = p.client()
+	return c, gateway, name, err
+}
+
 // wanted are the flags of connector publish.
 type wanted struct {
 	name, header, query, outcome, body, rate string
@@ -270,11 +279,7 @@ func (p *program) connectorUnpublish() *cobra.Command {
 		Example:           "  sallyport-relay connector unpublish plant1/orders",
 		ValidArgsFunction: p.completeConnectors,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			gw, name, err := splitName(args[0])
-			if err != nil {
-				return err
-			}
-			c, err := p.client()
+			c, gw, name, err := p.connectorClient(args[0])
 			if err != nil {
 				return err
 			}

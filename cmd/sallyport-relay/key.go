@@ -30,17 +30,13 @@ func (p *program) keyAdd() *cobra.Command {
 			"  sallyport-relay key add plant1/orders --name erp --from 203.0.113.0/24 --rate 100/m",
 		ValidArgsFunction: p.completeConnectors,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			gw, name, err := splitName(args[0])
-			if err != nil {
-				return err
-			}
 			if key.Name == "" {
 				return usagef("--name is missing: name the caller that the key is for, such as flow-prod")
 			}
 			if err := readKeyFlags(&key, expires, rate, from); err != nil {
 				return err
 			}
-			c, err := p.client()
+			c, gw, name, err := p.connectorClient(args[0])
 			if err != nil {
 				return err
 			}
@@ -93,10 +89,6 @@ which the caller takes the new one. 'key list' shows by its last use whether the
 		Example:           "  sallyport-relay key rotate plant1/orders --name flow-prod\n  sallyport-relay key rotate plant1/orders --name flow-prod --overlap 0s",
 		ValidArgsFunction: p.completeConnectors,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			gw, name, err := splitName(args[0])
-			if err != nil {
-				return err
-			}
 			if key == "" {
 				return usagef("--name is missing; 'sallyport-relay key list %s' shows the names", args[0])
 			}
@@ -104,7 +96,7 @@ which the caller takes the new one. 'key list' shows by its last use whether the
 			if err != nil {
 				return usagef("--overlap: %w", err)
 			}
-			c, err := p.client()
+			c, gw, name, err := p.connectorClient(args[0])
 			if err != nil {
 				return err
 			}
@@ -135,11 +127,7 @@ func (p *program) keyList() *cobra.Command {
 		Use: "list GATEWAY/NAME", Short: "List the keys of a connector", Args: exactly("GATEWAY/NAME"),
 		ValidArgsFunction: p.completeConnectors,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			gw, name, err := splitName(args[0])
-			if err != nil {
-				return err
-			}
-			c, err := p.client()
+			c, gw, name, err := p.connectorClient(args[0])
 			if err != nil {
 				return err
 			}
@@ -198,14 +186,10 @@ func (p *program) keyRevoke() *cobra.Command {
 		Example:           "  sallyport-relay key revoke plant1/orders --name flow-prod",
 		ValidArgsFunction: p.completeConnectors,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			gw, name, err := splitName(args[0])
-			if err != nil {
-				return err
-			}
 			if key == "" {
 				return usagef("--name is missing; 'sallyport-relay key list %s' shows the names", args[0])
 			}
-			c, err := p.client()
+			c, gw, name, err := p.connectorClient(args[0])
 			if err != nil {
 				return err
 			}

@@ -1,14 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
+	"sallyport/internal/hidden"
 	"sallyport/relay/connector"
 )
 
@@ -25,18 +25,14 @@ password is asked for, or read from standard input: the first line. The relay ke
 		Example:           "  sallyport-relay user set plant1/orders --name erp\n  sallyport-relay user set plant1/orders --name erp < password.txt",
 		ValidArgsFunction: p.completeConnectors,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			gw, name, err := splitName(args[0])
-			if err != nil {
-				return err
-			}
 			if user == "" {
 				return usagef("--name is missing: name the user, such as erp")
 			}
-			c, err := p.client()
+			c, gw, name, err := p.connectorClient(args[0])
 			if err != nil {
 				return err
 			}
-			password, err := p.readPassword("Password of " + user + ": ")
+			password, err := p.readPassword(cmd.Context(), "Password of "+user+": ")
 			if err != nil {
 				return err
 			}
@@ -51,25 +47,13 @@ password is asked for, or read from standard input: the first line. The relay ke
 	return cmd
 }
 
-// maxPasswordInput bounds what is read of a password.
-const maxPasswordInput = 4096
-
 // readPassword asks a terminal, without showing what is typed, or takes the first line of standard input.
-func (p *program) readPassword(prompt string) (string, error) {
-	if f, ok := p.in.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		fmt.Fprint(p.err, prompt)
-		line, err := term.ReadPassword(int(f.Fd()))
-		fmt.Fprintln(p.err)
-		if err != nil {
-			return "", fmt.Errorf("read the password: %w", err)
-		}
-		return string(line), nil
-	}
-	text, err := io.ReadAll(io.LimitReader(p.in, maxPasswordInput))
+func (p *program) readPassword(ctx context.Context, prompt string) (string, error) {
+	text, err := hidden.Read(ctx, p.in, p.err, prompt)
 	if err != nil {
-		return "", fmt.Errorf("read the password from standard input: %w", err)
+		return "", fmt.Errorf("read the password: %w", err)
 	}
-	line, _, _ := strings.Cut(string(text), "\n")
+	line, _, _ := strings.Cut(text, "\n")
 	return strings.TrimSuffix(line, "\r"), nil
 }
 
@@ -78,11 +62,7 @@ func (p *program) userList() *cobra.Command {
 		Use: "list GATEWAY/NAME", Short: "List the users of a connector", Args: exactly("GATEWAY/NAME"),
 		ValidArgsFunction: p.completeConnectors,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			gw, name, err := splitName(args[0])
-			if err != nil {
-				return err
-			}
-			c, err := p.client()
+			c, gw, name, err := p.connectorClient(args[0])
 			if err != nil {
 				return err
 			}
@@ -114,14 +94,10 @@ func (p *program) userRemove() *cobra.Command {
 		Example:           "  sallyport-relay user remove plant1/orders --name erp",
 		ValidArgsFunction: p.completeConnectors,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			gw, name, err := splitName(args[0])
-			if err != nil {
-				return err
-			}
 			if user == "" {
 				return usagef("--name is missing; 'sallyport-relay user list %s' shows the names", args[0])
 			}
-			c, err := p.client()
+			c, gw, name, err := p.connectorClient(args[0])
 			if err != nil {
 				return err
 			}
