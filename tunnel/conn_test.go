@@ -89,16 +89,7 @@ func secureLinks(t testing.TB, w *wire, agentOptions Options) (relay, agent *Lin
 		t.Fatal(err)
 	}
 	_ = resp.Body.Close()
-	relay, agent = New(<-got, RelaySide, Options{}), New(aws, AgentSide, agentOptions)
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = relay.Run(context.Background()) })
-	wg.Go(func() { _ = agent.Run(context.Background()) })
-	t.Cleanup(func() {
-		relay.Close("the test is over")
-		agent.Close("the test is over")
-		wg.Wait()
-	})
-	return relay, agent
+	return runLinks(t, <-got, aws, Options{}, agentOptions)
 }
 
 // echo answers with what it is sent.

@@ -45,6 +45,12 @@ func sockets(t testing.TB) (relay, agent *websocket.Conn) {
 func links(t testing.TB, relayOptions, agentOptions Options) (relay, agent *Link) {
 	t.Helper()
 	rws, aws := sockets(t)
+	return runLinks(t, rws, aws, relayOptions, agentOptions)
+}
+
+// runLinks runs both ends of a link over these sockets until the test ends.
+func runLinks(t testing.TB, rws, aws *websocket.Conn, relayOptions, agentOptions Options) (relay, agent *Link) {
+	t.Helper()
 	relay, agent = New(rws, RelaySide, relayOptions), New(aws, AgentSide, agentOptions)
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = relay.Run(context.Background()) })

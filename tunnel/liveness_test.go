@@ -37,16 +37,8 @@ func faultyLinks(t *testing.T, relayOptions, agentOptions Options) (relay, agent
 		t.Fatal(err)
 	}
 	_ = resp.Body.Close()
-	relay, agent = New(<-got, RelaySide, relayOptions), New(ws, AgentSide, agentOptions)
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = relay.Run(context.Background()) })
-	wg.Go(func() { _ = agent.Run(context.Background()) })
-	t.Cleanup(func() {
-		relay.Close("the test is over")
-		agent.Close("the test is over")
-		wg.Wait()
-		_ = line.Close()
-	})
+	t.Cleanup(func() { _ = line.Close() }) // after the links' ends
+	relay, agent = runLinks(t, <-got, ws, relayOptions, agentOptions)
 	return relay, agent, line
 }
 

@@ -37,21 +37,28 @@ func TestANewerLinkTakesOverTheOffer(t *testing.T) {
 	}
 }
 
+// replaced gives an agent whose link was replaced while a stream is open on it: the relay's end of that link and the agent's.
+func (g *rig) replaced() (a agent, l *gateway.Link, old *tunnel.Link) {
+	g.t.Helper()
+	a = g.joined("plant1")
+	old = g.mustLink("plant1", a, at{"p1", 0, 1}, "orders")
+	eventually(g.t, "the link can be picked", func() bool { _, err := g.r.Pick("plant1", "orders"); return err == nil })
+	l, _ = g.r.Pick("plant1", "orders")
+	s, err := l.Open(&tunnel.Request{ID: "r", API: "orders", Method: "GET", Target: "/"}, false)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.t.Cleanup(func() { s.Reset(tunnel.Cancelled, "done") })
+	g.mustLink("plant1", a, at{"p1", 0, 2}, "orders")
+	eventually(g.t, "the old link drains", func() bool { return old.Draining() != "" })
+	return a, l, old
+}
+
 // A stream on a link that was replaced goes on, and the relay's end does not wait for it beyond its own time.
 func TestAReplacedLinkKeepsItsStreams(t *testing.T) {
 	t.Parallel()
 	g := newRig(t)
-	a := g.joined("plant1")
-	old := g.mustLink("plant1", a, at{"p1", 0, 1}, "orders")
-	eventually(t, "the link can be picked", func() bool { _, err := g.r.Pick("plant1", "orders"); return err == nil })
-	l, _ := g.r.Pick("plant1", "orders")
-	s, err := l.Open(&tunnel.Request{ID: "r", API: "orders", Method: "GET", Target: "/"}, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Reset(tunnel.Cancelled, "done")
-	g.mustLink("plant1", a, at{"p1", 0, 2}, "orders")
-	eventually(t, "the old link drains", func() bool { return old.Draining() != "" })
+	_, l, old := g.replaced()
 	if l.Err() != nil {
 		t.Errorf("the old link has ended under its stream: %v", l.Err())
 	}
@@ -69,17 +76,7 @@ func TestAReplacedLinkKeepsItsStreams(t *testing.T) {
 func TestRevokingEndsReplacedLinks(t *testing.T) {
 	t.Parallel()
 	g := newRig(t)
-	a := g.joined("plant1")
-	old := g.mustLink("plant1", a, at{"p1", 0, 1}, "orders")
-	eventually(t, "the link can be picked", func() bool { _, err := g.r.Pick("plant1", "orders"); return err == nil })
-	l, _ := g.r.Pick("plant1", "orders")
-	s, err := l.Open(&tunnel.Request{ID: "r", API: "orders", Method: "GET", Target: "/"}, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Reset(tunnel.Cancelled, "done")
-	g.mustLink("plant1", a, at{"p1", 0, 2}, "orders")
-	eventually(t, "the old link drains", func() bool { return old.Draining() != "" })
+	a, _, old := g.replaced()
 	if err := g.r.RevokeAgent(t.Context(), a.id); err != nil {
 		t.Fatal(err)
 	}
