@@ -278,7 +278,7 @@ func TestCalls(t *testing.T) {
 	}{
 		{tunnel.Request{Method: "DELETE", Target: "/orders/5"}, 403, "policy-refused", "DELETE /orders/{id}"},
 		{tunnel.Request{Method: "PUT", Target: "/orders/%2e%2e/admin"}, 400, "ambiguous-target", ""},
-		{tunnel.Request{Method: "PATCH", Target: "/x", API: "other"}, 404, "unknown-api", ""},
+		{tunnel.Request{Method: "PATCH", Target: "/x", API: "other"}, 503, "unknown-api", ""},
 	} {
 		resp, _ := r.ask(l, c.req)
 		if resp.Status != c.status || resp.Problem == nil || resp.Problem.Code != c.code ||
@@ -306,7 +306,7 @@ func (r *rig) checkRecord() {
 		"call GET /orders/5 key:flow allowed GET /orders/** 200  0858",
 		"call DELETE /orders/5  refused  403 policy-refused",
 		"call PUT /orders/%2e%2e/admin  refused  400 ambiguous-target",
-		"call PATCH /x  refused  404 unknown-api",
+		"call PATCH /x  refused  503 unknown-api",
 		"stop      0",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {

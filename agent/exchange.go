@@ -42,7 +42,7 @@ func (a *Agent) exchange(st upstream.Stream, in *tunnel.Request, e *audit.Event)
 	}
 	api := a.now.Load().apis[in.API]
 	if api == nil {
-		a.refuse(st, e, http.StatusNotFound, unknownProblem())
+		a.refuse(st, e, http.StatusServiceUnavailable, unknownProblem())
 		return
 	}
 	v := api.policy.Decide(in.Method, in.Target)

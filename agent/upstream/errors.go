@@ -13,7 +13,10 @@ type Error struct {
 	Kind Kind
 	// NotRun says that the upstream has certainly not run the request.
 	NotRun bool
-	Err    error
+	// Here says that the upstream had no part in it, although its Kind is mostly the upstream's doing: a secret that cannot be
+	// read is not a refusal.
+	Here bool
+	Err  error
 }
 
 // Kind classifies why there is no answer.

@@ -15,7 +15,7 @@ type refusal struct {
 	status        int
 	code          string
 	title, detail string
-	origin        string
+	origin        string           // who refused or failed, as docs/errors.md says
 	reset         tunnel.ResetCode // when an answer has already begun
 }
 
@@ -95,6 +95,9 @@ func (e *Error) response() *tunnel.Response {
 	r := refusalOf(e.Kind)
 	p := &tunnel.Problem{
 		Code: r.code, Title: r.title, Detail: r.detail, Origin: r.origin, Executed: tunnel.ExecutedUnknown,
+	}
+	if e.Here {
+		p.Origin = tunnel.OriginAgent
 	}
 	if e.NotRun {
 		p.Executed = tunnel.ExecutedNo

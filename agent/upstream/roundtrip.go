@@ -204,7 +204,7 @@ func (x *call) authorise(auth Auth) error {
 	}
 	secret, err := auth.Secret()
 	if err != nil {
-		return &Error{Kind: AuthFailed, NotRun: true, Err: fmt.Errorf("read the credential: %w", err)}
+		return &Error{Kind: AuthFailed, NotRun: true, Here: true, Err: fmt.Errorf("read the credential: %w", err)}
 	}
 	x.secret = auth.field(secret)
 	return nil

@@ -78,7 +78,7 @@ var codes = [...]Code{
 	{"upstream-busy", 503, "Too many calls to this API are running", "agent", "All connections that the agent may have to the API are in use. The request was not run; repeat it."},
 	{"body-incomplete", 400, "The request's body did not arrive whole", "agent", "The body stalled, broke off, or did not have the length that was announced."},
 	{"cancelled", 503, "The exchange was cancelled", "agent", "The agent stopped the exchange before it was complete, because it is itself being stopped or the caller has gone."},
-	{"upstream-auth", 502, "The API refused the agent's credential", "upstream", "An account, its password or its rights need attention on the inside. The agent's log says which, under the request ID."},
+	{"upstream-auth", 502, "The API refused the agent's credential", "upstream or agent", "An account, its password or its rights need attention on the inside; where the agent could not even read the credential, it says so itself as origin. The agent's log says which, under the request ID."},
 	{"upstream-unreachable", 502, "The API cannot be reached", "upstream", "The agent got no connection to the API. The request was not run."},
 	{"upstream-tls", 502, "The API's certificate is not accepted", "upstream", "The TLS handshake between agent and API failed. The request was not run."},
 	{"upstream-broken", 502, "The API broke off", "upstream", "The API closed the connection before its answer was there, or its answer cannot be read."},
