@@ -230,7 +230,7 @@ func TestWarnsOfAFileThatOthersMayWrite(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := strings.Contains(strings.Join(c.Warnings, "\n"), "may write it"); got != (warns && runtime.GOOS != "windows") {
+		if got := strings.Contains(strings.Join(c.Warnings, "\n"), "other accounts may write it"); got != (warns && runtime.GOOS != "windows") {
 			t.Errorf("mode %v: %q", mode, c.Warnings)
 		}
 	}

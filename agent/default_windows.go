@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"io/fs"
 	"path/filepath"
 
 	"golang.org/x/sys/windows"
@@ -16,6 +15,3 @@ func DefaultState() string {
 	}
 	return filepath.Join(dir, "Sallyport")
 }
-
-// writableByOthers: the mode that Go shows of a file on Windows says nothing of its access list.
-func writableByOthers(fs.FileInfo) bool { return false }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sallyport/agent/audit"
+	"sallyport/agent/state"
 	"sallyport/configs"
 )
 
@@ -145,9 +146,8 @@ func ReadConfig(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	if info, err := f.Stat(); err == nil && writableByOthers(info) {
-		c.Warnings = append(c.Warnings, fmt.Sprintf("%s: others than its owner may write it (mode %v), and so decide what may be called; chmod go-w %[1]s",
-			path, info.Mode().Perm()))
+	if err := state.CheckWritable(path); err != nil {
+		c.Warnings = append(c.Warnings, fmt.Sprintf("who can write this file decides what may be called inside: %v", err))
 	}
 	return c, nil
 }

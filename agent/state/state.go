@@ -130,6 +130,10 @@ func ReadFile(path string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
+// CheckWritable says, as an error that wraps ErrExposed, that other accounts may write a file that lies elsewhere and need
+// not be secret.
+func CheckWritable(path string) error { return checkWritable(path) }
+
 // Remove deletes the file. The error wraps fs.ErrNotExist if there is none.
 func (d Dir) Remove(name string) error {
 	if err := os.Remove(d.Path(name)); err != nil {

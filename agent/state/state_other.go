@@ -69,6 +69,17 @@ func checkFile(f *os.File) error {
 	return nil
 }
 
+func checkWritable(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if mode := info.Mode().Perm(); mode&0o022 != 0 {
+		return fmt.Errorf("%s is %w: other accounts may write it (mode %04o); mend with: chmod go-w %s", path, ErrExposed, mode, path)
+	}
+	return nil
+}
+
 // syncDir makes a rename durable.
 func syncDir(path string) error {
 	d, err := os.Open(path)

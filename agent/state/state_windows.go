@@ -57,9 +57,13 @@ func checkDir(path string) error {
 	if !info.IsDir() {
 		return fmt.Errorf("state directory %s is not a directory", path)
 	}
-	const write = windows.FILE_WRITE_DATA | windows.FILE_APPEND_DATA | windows.GENERIC_WRITE | windows.GENERIC_ALL
 	return checkAccess(path, write, "write in it")
 }
+
+func checkWritable(path string) error { return checkAccess(path, write, "write it") }
+
+// write is any right by which content is changed.
+const write = windows.FILE_WRITE_DATA | windows.FILE_APPEND_DATA | windows.GENERIC_WRITE | windows.GENERIC_ALL
 
 func checkFile(f *os.File) error {
 	info, err := f.Stat()
