@@ -72,13 +72,42 @@ type Entra struct {
 	Authority string `yaml:"authority"`
 }
 
-// TLS names the files of a certificate. They are read again when they change; a broken new pair is reported and the
-// old one stays in use.
+// TLS says where the relay's certificate comes from: from two files, or from an authority by ACME.
 type TLS struct {
-	// Cert is the file with the certificate and its chain, PEM.
-	Cert string `yaml:"cert,required"`
+	// Cert is the file with the certificate and its chain, PEM. It is read again when it changes; a broken new pair is
+	// reported and the old one stays in use.
+	Cert string `yaml:"cert"`
 	// Key is the file with the certificate's private key, PEM.
-	Key string `yaml:"key,required"`
+	Key string `yaml:"key"`
+	// ACME gets the certificate from an authority and renews it, instead of cert and key.
+	ACME *ACME `yaml:"acme"`
+}
+
+// ACME gets certificates by RFC 8555. The relay starts without them if the authority is out of reach, and tries again.
+type ACME struct {
+	// AgreeTerms says that you agree to the authority's terms of service. Nothing is asked for without it.
+	AgreeTerms bool `yaml:"agree_terms"`
+	// Hosts are the names to get certificates for. Default: the host of public_url and, if there is one, of the admin API.
+	Hosts []string `yaml:"hosts"`
+	// Email is told to the authority, for its warnings. Default: none.
+	Email string `yaml:"email"`
+	// Directory is the URL of the authority's ACME directory. Default: Let's Encrypt's.
+	Directory string `yaml:"directory"`
+	// CA is a PEM file of authorities to trust besides the system's when the directory is called, for an authority of your
+	// own. Default: none.
+	CA string `yaml:"ca"`
+	// Challenge is how the authority is shown that the names are yours: tls-alpn-01 (it calls the relay at port 443),
+	// http-01 (it calls at port 80) or dns-01 (a program of yours changes the DNS). Default: tls-alpn-01.
+	Challenge string `yaml:"challenge" enum:"tls-alpn-01,http-01,dns-01"`
+	// ListenHTTP is where http-01 is answered, while a certificate is being asked for. Default: :80.
+	ListenHTTP string `yaml:"listen_http"`
+	// Hook is the program for dns-01. It is called with "present" or "cleanup", the name of the TXT record and its value, and
+	// returns when the world sees the change. Default: none.
+	Hook string `yaml:"hook"`
+	// Account is the ID of an account that the authority has given out (external account binding). Default: none.
+	Account string `yaml:"account"`
+	// AccountKeyFile is the file with that account's MAC key, in base64url. Only the relay's account may read it.
+	AccountKeyFile string `yaml:"account_key_file"`
 }
 
 // Limits bound what callers can make the relay hold. A connector can have its own limit for bodies.
@@ -175,6 +204,7 @@ func Load(name string, data []byte) (Config, error) {
 // check reports everything that is wrong, with its place in the file.
 func (c *Config) check(d *configs.Doc) {
 	c.checkAddresses(d)
+	c.checkTLS(d)
 	if c.Entra != nil {
 		if _, err := c.Entra.verifier(); err != nil {
 			d.Errorf("entra", "%v", err)

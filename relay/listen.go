@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log"
@@ -30,7 +29,7 @@ func (r *Relay) newServer(ctx context.Context) *http.Server {
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	// Behind a balancer, HTTP/2 without TLS, by prior knowledge alone: the upgrade from HTTP/1.1 does not exist here.
-	protocols.SetUnencryptedHTTP2(r.certificate == nil)
+	protocols.SetUnencryptedHTTP2(r.certificates == nil)
 	srv := &http.Server{
 		Handler:                      r,
 		Protocols:                    protocols,
@@ -47,8 +46,8 @@ func (r *Relay) newServer(ctx context.Context) *http.Server {
 			WriteByteTimeout:     caller,
 		},
 	}
-	if r.certificate != nil {
-		srv.TLSConfig = &tls.Config{GetCertificate: r.certificate.get, MinVersion: tls.VersionTLS12}
+	if r.certificates != nil {
+		srv.TLSConfig = r.certificates.TLS()
 	}
 	return srv
 }

@@ -53,18 +53,18 @@ type Relay struct {
 	trusted connector.Trusted
 	url     *url.URL
 
-	store       *store.Store
-	gateways    *gateway.Registry
-	connectors  *connector.Directory
-	operations  *operation.Ledger
-	proxy       *connector.Proxy
-	admin       *admin.Admin
-	remote      http.Handler      // the admin API over HTTPS
-	access      *accessLog        // nil: off
-	syslog      *syslog.Forwarder // nil: off
-	certificate *certificate      // nil: plain HTTP
-	listener    net.Listener
-	socket      net.Listener
+	store        *store.Store
+	gateways     *gateway.Registry
+	connectors   *connector.Directory
+	operations   *operation.Ledger
+	proxy        *connector.Proxy
+	admin        *admin.Admin
+	remote       http.Handler      // the admin API over HTTPS
+	access       *accessLog        // nil: off
+	syslog       *syslog.Forwarder // nil: off
+	certificates certificates      // nil: plain HTTP
+	listener     net.Listener
+	socket       net.Listener
 
 	draining atomic.Bool
 }
@@ -81,12 +81,10 @@ func New(ctx context.Context, config Config, version string, log *slog.Logger) (
 	if r.trusted, err = config.trusted(); err != nil {
 		return nil, err
 	}
-	if config.TLS != nil {
-		if r.certificate, err = loadCertificate(*config.TLS, log); err != nil {
-			return nil, err
-		}
-	}
 	if r.listener, err = listen(ctx, config.listen(), orElse(config.Limits.Connections, 20000), log); err != nil {
+		return nil, err
+	}
+	if err := r.openCertificates(); err != nil {
 		return nil, err
 	}
 	if r.url, err = r.publicURL(); err != nil {
@@ -177,7 +175,7 @@ func (r *Relay) publicURL() (*url.URL, error) {
 		return u, nil
 	}
 	scheme := "http"
-	if r.certificate != nil {
+	if r.certificates != nil {
 		scheme = "https"
 	}
 	return &url.URL{Scheme: scheme, Host: r.listener.Addr().String()}, nil
@@ -320,10 +318,10 @@ func (r *Relay) Run(ctx context.Context) error {
 	if r.syslog != nil {
 		start("forward to syslog", r.syslog.Run)
 	}
-	if r.certificate != nil {
-		start("follow the certificate", func(ctx context.Context) error { r.certificate.run(ctx); return nil })
+	if r.certificates != nil {
+		start("follow the certificate", r.certificates.Run)
 	}
-	r.log.Info("the relay is ready", "listen", r.Addr().String(), "url", r.URL(), "tls", r.certificate != nil)
+	r.log.Info("the relay is ready", "listen", r.Addr().String(), "url", r.URL(), "tls", r.certificates != nil)
 
 	var err error
 	select {
@@ -341,7 +339,7 @@ func (r *Relay) Run(ctx context.Context) error {
 var errStopping = errors.New("the relay is stopping")
 
 func (r *Relay) serve(srv *http.Server) (err error) {
-	if r.certificate != nil {
+	if r.certificates != nil {
 		err = srv.ServeTLS(r.listener, "", "")
 	} else {
 		err = srv.Serve(r.listener)
@@ -387,6 +385,9 @@ func (r *Relay) close(ctx context.Context) {
 		if l != nil {
 			_ = l.Close()
 		}
+	}
+	if r.certificates != nil {
+		r.certificates.Close()
 	}
 	if r.access != nil {
 		r.access.close()

@@ -33,7 +33,7 @@ import (
 func running(t *testing.T, config Config) (r *Relay, stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	config.Listen = "127.0.0.1:0"
+	config.Listen = orElse(config.Listen, "127.0.0.1:0")
 	if config.Data == "" {
 		config.Data = t.TempDir()
 	}
@@ -250,7 +250,7 @@ func writePair(t *testing.T, files TLS, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{{127, 0, 0, 1}}}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
