@@ -278,8 +278,8 @@ func TestLoadTellsWhatACMELacks(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"{}": "relay.yaml:2:6: tls needs cert and key, or acme",
-		"{cert: a, key: b, acme: {agree_terms: true}}":                 "both files and acme",
-		"{acme: {}}":                                                   "agree_terms: true",
+		"{cert: a, key: b, acme: {agree_terms: true}}": "both files and acme",
+		"{acme: {}}": "agree_terms: true",
 		"{acme: {agree_terms: true, hosts: [10.0.0.1]}}":               `"10.0.0.1"`,
 		"{acme: {agree_terms: true, hosts: [relay.corp.local]}}":       `"relay.corp.local"`,
 		"{acme: {agree_terms: true, hosts: [a.example, a.example]}}":   "twice",
