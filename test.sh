@@ -126,6 +126,7 @@ missing_packages() {
   command -v gcc >/dev/null || echo gcc libc6-dev
   command -v curl >/dev/null || echo curl
   command -v node >/dev/null || echo nodejs
+  command -v prometheus >/dev/null && command -v promtool >/dev/null || echo prometheus
   command -v javac >/dev/null || echo default-jdk-headless
 }
 

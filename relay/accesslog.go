@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sallyport/internal/jsonline"
@@ -37,7 +38,9 @@ type accessLog struct {
 
 	mu      sync.Mutex // guards what follows
 	lines   []byte
-	dropped uint64
+	dropped uint64 // since the log last spoke of it
+
+	lost atomic.Uint64 // since the start
 }
 
 // openAccessLog opens the log. to is a file, or stdout, stderr; nil for off.
@@ -77,6 +80,7 @@ func (a *accessLog) record(line []byte) {
 	a.mu.Lock()
 	if len(a.lines)+len(line) > accessQueue {
 		a.dropped++
+		a.lost.Add(1)
 		a.mu.Unlock()
 		return
 	}

@@ -32,6 +32,8 @@ type certificates interface {
 	TLS() *tls.Config
 	// Run follows or renews them until ctx ends.
 	Run(ctx context.Context) error
+	// Expiry is when the first of them ends; zero while there is none.
+	Expiry() time.Time
 	Close()
 }
 
@@ -188,6 +190,9 @@ func (c *certificate) TLS() *tls.Config {
 	get := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil }
 	return &tls.Config{GetCertificate: get, MinVersion: tls.VersionTLS12}
 }
+
+// Expiry is when the pair that is in use ends.
+func (c *certificate) Expiry() time.Time { return c.current.Load().Leaf.NotAfter }
 
 // Close has nothing to close.
 func (*certificate) Close() {}

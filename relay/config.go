@@ -58,6 +58,8 @@ type Config struct {
 	AdminLog AdminLog `yaml:"admin_log"`
 	// Syslog forwards both to a collector. Default: none.
 	Syslog *Syslog `yaml:"syslog"`
+	// Metrics tells Prometheus how the relay fares, on a listener of its own. Default: none.
+	Metrics *Metrics `yaml:"metrics"`
 }
 
 // Entra says which tokens of Microsoft Entra ID agents can sign on with.
@@ -211,6 +213,7 @@ func (c *Config) check(d *configs.Doc) {
 		}
 	}
 	c.checkSyslog(d)
+	c.checkMetrics(d)
 	c.checkAdmin(d)
 	for i, s := range c.TrustedProxies {
 		if _, err := parseNetwork(s); err != nil {

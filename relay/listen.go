@@ -66,7 +66,7 @@ func (l serverLog) Write(p []byte) (int, error) {
 }
 
 // listen opens the public listener.
-func listen(ctx context.Context, addr string, most int, logger *slog.Logger) (net.Listener, error) {
+func listen(ctx context.Context, addr string, most int, logger *slog.Logger) (*boundedListener, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for callers and agents: %w", err)
@@ -84,6 +84,10 @@ type boundedListener struct {
 	warned time.Time // used by Accept alone
 }
 
+// count is how many connections are open.
+func (l *boundedListener) count() int { return int(l.open.Load()) }
+
+// Accept gives the next connection that is within the bound.
 func (l *boundedListener) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.Listener.Accept()

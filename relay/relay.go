@@ -27,6 +27,7 @@ import (
 	"sallyport/relay/admin"
 	"sallyport/relay/connector"
 	"sallyport/relay/gateway"
+	"sallyport/relay/metrics"
 	"sallyport/relay/operation"
 	"sallyport/relay/store"
 	"sallyport/relay/syslog"
@@ -63,8 +64,10 @@ type Relay struct {
 	access       *accessLog        // nil: off
 	syslog       *syslog.Forwarder // nil: off
 	certificates certificates      // nil: plain HTTP
-	listener     net.Listener
+	listener     *boundedListener
 	socket       net.Listener
+	metrics      *metrics.Metrics // nil: nobody asks
+	internal     net.Listener     // nil without metrics
 
 	draining atomic.Bool
 }
@@ -100,6 +103,9 @@ func New(ctx context.Context, config Config, version string, log *slog.Logger) (
 		return nil, err
 	}
 	r.proxy = connector.NewProxy(r.proxyOptions())
+	if err := r.openMetrics(ctx); err != nil {
+		return nil, err
+	}
 	if r.socket, err = admin.Listen(ctx, config.socket()); err != nil {
 		return nil, err
 	}
@@ -248,16 +254,24 @@ func (r *Relay) serveOwn(w http.ResponseWriter, q *http.Request, path string) bo
 const unreadyAfter = time.Minute
 
 func (r *Relay) serveReady(w http.ResponseWriter) {
+	if why := r.unready(); why != "" {
+		plain(w, http.StatusServiceUnavailable, why+"\n")
+		return
+	}
+	plain(w, http.StatusOK, "ready\n")
+}
+
+// unready says why callers and agents should be sent to another node, "" if they need not.
+func (r *Relay) unready() string {
 	switch {
 	case r.draining.Load():
-		plain(w, http.StatusServiceUnavailable, "draining\n")
+		return "draining"
 	case max(r.gateways.Broken(), r.connectors.Broken()) > unreadyAfter:
-		plain(w, http.StatusServiceUnavailable, "the store is out of reach\n")
+		return "the store is out of reach"
 	case r.store.Trouble() != nil: // why is for the log: this is public
-		plain(w, http.StatusServiceUnavailable, "the store cannot write\n")
-	default:
-		plain(w, http.StatusOK, "ready\n")
+		return "the store cannot write"
 	}
+	return ""
 }
 
 func reads(q *http.Request) bool { return q.Method == http.MethodGet || q.Method == http.MethodHead }
@@ -279,6 +293,9 @@ func badTarget(q *http.Request) *connector.Problem {
 
 // record keeps a call's event where the configuration wants it.
 func (r *Relay) record(e *connector.Event) {
+	if r.metrics != nil {
+		r.metrics.Observe(e)
+	}
 	keep := r.config.AccessLog.Store != "off"
 	forward := r.syslog != nil && r.config.Syslog.wants(admin.KindAccess)
 	if r.access == nil && !keep && !forward {
@@ -317,6 +334,9 @@ func (r *Relay) Run(ctx context.Context) error {
 	start("serve callers and agents", func(context.Context) error { return r.serve(srv) })
 	if r.syslog != nil {
 		start("forward to syslog", r.syslog.Run)
+	}
+	if r.metrics != nil {
+		start("serve metrics", r.serveInternal)
 	}
 	if r.certificates != nil {
 		start("follow the certificate", r.certificates.Run)
@@ -381,7 +401,10 @@ func (r *Relay) drain(ctx context.Context, srv *http.Server, endCalls context.Ca
 
 // close closes what New has opened, the store last: everything before it may still write.
 func (r *Relay) close(ctx context.Context) {
-	for _, l := range []net.Listener{r.listener, r.socket} {
+	if r.listener != nil {
+		_ = r.listener.Close()
+	}
+	for _, l := range []net.Listener{r.socket, r.internal} {
 		if l != nil {
 			_ = l.Close()
 		}

@@ -165,6 +165,18 @@ func (m *Manager) Run(ctx context.Context) error {
 	return nil
 }
 
+// Expiry is when the first of the certificates ends; zero while there is none.
+func (m *Manager) Expiry() (first time.Time) {
+	for _, host := range m.hosts {
+		for _, c := range m.cache.AllMatchingCertificates(host) {
+			if at := c.Leaf.NotAfter; first.IsZero() || at.Before(first) {
+				first = at
+			}
+		}
+	}
+	return first
+}
+
 // Close ends what New began.
 func (m *Manager) Close() { m.cache.Stop() }
 
