@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"encoding/hex"
 	"fmt"
 	"io"
 	"log/slog"
@@ -196,6 +197,9 @@ func appendEvent(b []byte, e *connector.Event) []byte {
 		if f.value != "" {
 			b = jsonline.AppendText(b, f.name, f.value)
 		}
+	}
+	if !e.Trace.IsZero() {
+		b = jsonline.AppendText(b, "trace", hex.EncodeToString(e.Trace.ID[:]))
 	}
 	b = appendFlow(b, e.Flow)
 	if e.Broken {

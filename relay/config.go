@@ -58,6 +58,8 @@ type Config struct {
 	AdminLog AdminLog `yaml:"admin_log"`
 	// Syslog forwards both to a collector. Default: none.
 	Syslog *Syslog `yaml:"syslog"`
+	// Traces exports calls to an OpenTelemetry collector. Default: none; a caller's traceparent is passed on all the same.
+	Traces *Traces `yaml:"traces"`
 	// Metrics tells Prometheus how the relay fares, on a listener of its own. Default: none.
 	Metrics *Metrics `yaml:"metrics"`
 }
@@ -214,6 +216,7 @@ func (c *Config) check(d *configs.Doc) {
 	}
 	c.checkSyslog(d)
 	c.checkMetrics(d)
+	c.checkTraces(d)
 	c.checkAdmin(d)
 	for i, s := range c.TrustedProxies {
 		if _, err := parseNetwork(s); err != nil {

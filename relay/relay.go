@@ -31,6 +31,7 @@ import (
 	"sallyport/relay/operation"
 	"sallyport/relay/store"
 	"sallyport/relay/syslog"
+	"sallyport/relay/traces"
 	"sallyport/tunnel"
 )
 
@@ -66,6 +67,7 @@ type Relay struct {
 	certificates certificates      // nil: plain HTTP
 	listener     *boundedListener
 	socket       net.Listener
+	traces       *traces.Tracer   // nil: not exported
 	metrics      *metrics.Metrics // nil: nobody asks
 	internal     net.Listener     // nil without metrics
 
@@ -97,6 +99,9 @@ func New(ctx context.Context, config Config, version string, log *slog.Logger) (
 		return nil, err
 	}
 	if r.access, err = openAccessLog(config.AccessLog.To, log); err != nil {
+		return nil, err
+	}
+	if r.traces, err = newTraces(ctx, config.Traces, version, log); err != nil {
 		return nil, err
 	}
 	if r.syslog, err = newSyslog(config.Syslog, log); err != nil {
@@ -162,13 +167,17 @@ func (r *Relay) openOperations(ctx context.Context) error {
 
 func (r *Relay) proxyOptions() connector.Options {
 	l, t := r.config.Limits, r.config.Timeouts
-	return connector.Options{
+	o := connector.Options{
 		Links: r.gateways, PublicURL: r.url, Log: r.log, Record: r.record, Trusted: r.trusted,
 		Operations:  r.operations,
 		HeaderLimit: int(orElse(l.Header, defaultHeader)), BodyLimit: int64(l.Body),
 		Concurrent: l.Calls, ConcurrentEach: l.CallsPerConnector,
 		AnswerTimeout: t.Answer, PlatformTimeout: t.PowerPlatform, CallerTimeout: orElse(t.Caller, defaultCaller), IdleTimeout: t.Idle,
 	}
+	if r.traces != nil {
+		o.Trace = r.traces.Begin
+	}
+	return o
 }
 
 // publicURL is the configured one, or the listener's own address.
@@ -296,6 +305,9 @@ func (r *Relay) record(e *connector.Event) {
 	if r.metrics != nil {
 		r.metrics.Observe(e)
 	}
+	if r.traces != nil {
+		r.traces.End(e)
+	}
 	keep := r.config.AccessLog.Store != "off"
 	forward := r.syslog != nil && r.config.Syslog.wants(admin.KindAccess)
 	if r.access == nil && !keep && !forward {
@@ -414,6 +426,11 @@ func (r *Relay) close(ctx context.Context) {
 	}
 	if r.access != nil {
 		r.access.close()
+	}
+	if r.traces != nil {
+		within, cancel := context.WithTimeout(ctx, endTimeout)
+		defer cancel()
+		r.traces.Close(within)
 	}
 	if r.store != nil {
 		within, cancel := context.WithTimeout(ctx, endTimeout)

@@ -30,6 +30,7 @@ type Event struct {
 	FlowRun   string // the Power Automate run
 	Flow      []tunnel.FlowID
 	Operation string // request ID of the call that was deferred, or whose answer was given
+	Trace     Trace  // its place in a distributed trace, if it has one
 	Took      Took
 }
 

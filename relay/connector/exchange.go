@@ -182,6 +182,7 @@ func (c *call) request(pub *Published) (*tunnel.Request, error) {
 		delete(r.Header, "Authorization")
 	}
 	c.setForwarded(req, pub)
+	c.trace(r.Header)
 	if len(r.Trailer) > 0 {
 		announceTrailers(req, r.Trailer)
 	}

@@ -47,6 +47,9 @@ type Options struct {
 	Log *slog.Logger
 	// Record takes each call's event when it has ended. It must not block and must not keep the event. Nil: no record.
 	Record func(*Event)
+	// Trace gives a call that is let in its place in a trace, below the one that the caller named, or zero. It must not
+	// block. Nil: the relay exports none, and passes on what the caller sent.
+	Trace func(Trace) Trace
 	// Trusted are the proxies in front of the relay.
 	Trusted Trusted
 
