@@ -1,6 +1,7 @@
 // Package issuer verifies signature, issuer and time of OpenID Connect tokens, with the keys that the issuer publishes.
 //
-// It does not judge what a token is for: audience, roles and the rest are the caller's (relay/admin, relay/gateway/entra).
+// It does not judge what a token is for: audience, roles and the rest are the caller's (relay/admin, relay/gateway/entra,
+// relay/connector/bearer).
 // Anybody can send a token that names a key nobody has heard of; however many come, the issuer is asked seldom.
 //
 //	i := issuer.New("https://login.example.com/tenant/v2.0")
@@ -35,6 +36,12 @@ const (
 	fetchEvery = 10 * time.Second
 	// maxKept bounds the answers that are kept.
 	maxKept = 8
+	// maxRedirects bounds how often an issuer may point elsewhere.
+	maxRedirects = 3
+	// keysLife is after how long the keys are read anew, so that one that the issuer has withdrawn ends; keysRetry is
+	// when that is tried again if the issuer cannot be had. The known keys count meanwhile.
+	keysLife  = time.Hour
+	keysRetry = time.Minute
 )
 
 // Unavailable is the error of a token that could not be judged, because the issuer's keys cannot be had.
@@ -55,17 +62,29 @@ type Issuer struct {
 
 	finding chan struct{} // capacity 1: who holds it may look for keys
 	keys    oidc.KeySet   // guarded by finding; nil before the first token
+	due     time.Time     // when the keys are to be read anew; guarded by finding
 }
+
+// Endpoints are where people and programs get tokens of the issuer.
+type Endpoints struct{ Authorization, Token string }
 
 // New makes an Issuer; it does not touch the network. The system's trust store and the environment's proxy count.
 func New(url string) *Issuer {
 	return &Issuer{
 		url: url, finding: make(chan struct{}, 1),
-		http: &http.Client{Timeout: fetchTimeout, Transport: &seldom{
+		http: &http.Client{Timeout: fetchTimeout, CheckRedirect: stayRemote, Transport: &seldom{
 			next: http.DefaultTransport.(*http.Transport).Clone(), limit: rate.NewLimiter(rate.Every(fetchEvery), fetchBurst),
 			kept: map[string]*answer{},
 		}},
 	}
+}
+
+// stayRemote keeps an issuer elsewhere from leading the relay to addresses of its own surroundings.
+func stayRemote(q *http.Request, before []*http.Request) error {
+	if q.URL.Scheme != "https" && !Loopback(before[0].URL) || len(before) > maxRedirects {
+		return fmt.Errorf("the issuer redirects to %.120q, which is not followed", q.URL.Redacted())
+	}
+	return nil
 }
 
 // URL is the issuer's, exactly as its tokens have it.
@@ -74,47 +93,123 @@ func (i *Issuer) URL() string { return i.url }
 // Verify gives a token whose signature and time hold, which is signed by one of the algorithms, and which names the issuer
 // name. The audience has not been looked at.
 func (i *Issuer) Verify(ctx context.Context, raw, name string, algorithms []string) (*oidc.IDToken, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*fetchTimeout)
-	defer cancel()
-	keys, err := i.keySet(ctx)
-	if err != nil {
-		return nil, &Unavailable{err}
-	}
-	watched := &fetches{set: keys}
-	token, err := oidc.NewVerifier(name, watched, &oidc.Config{SkipClientIDCheck: true, SupportedSigningAlgs: algorithms}).Verify(ctx, raw)
-	if err != nil && watched.failed {
-		return nil, &Unavailable{fmt.Errorf("fetch the keys of %s: %w", i.url, err)}
-	}
+	token, _, err := i.verify(ctx, raw, name, &oidc.Config{SkipClientIDCheck: true, SupportedSigningAlgs: algorithms})
 	return token, err
 }
 
-// keySet finds out where the keys are, once. While that fails, each token tries again, as often as the issuer may be asked.
-func (i *Issuer) keySet(ctx context.Context) (oidc.KeySet, error) {
+// Signed says with an error whether one of the issuer's keys has signed a token by one of the algorithms. Nothing of what it
+// says has been looked at, not even the issuer's name and the time: that is for those who word each fault by itself.
+func (i *Issuer) Signed(ctx context.Context, raw string, algorithms []string) error {
+	_, signed, err := i.verify(ctx, raw, "", &oidc.Config{SkipClientIDCheck: true, SkipExpiryCheck: true, SkipIssuerCheck: true, SupportedSigningAlgs: algorithms})
+	if signed {
+		return nil
+	}
+	return err
+}
+
+// verify says whether the signature holds even if the rest does not.
+func (i *Issuer) verify(ctx context.Context, raw, name string, c *oidc.Config) (token *oidc.IDToken, signed bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*fetchTimeout)
+	defer cancel()
+	keys, due, err := i.keySet(ctx)
+	if err != nil {
+		return nil, false, &Unavailable{err}
+	}
+	if due {
+		if fresh, err := i.find(ctx); err == nil {
+			watched := &fetches{set: fresh}
+			token, err := oidc.NewVerifier(name, watched, c).Verify(ctx, raw)
+			if watched.had {
+				i.adopt(fresh) // whoever signed this token: these are the issuer's keys now
+				return token, watched.signed, err
+			}
+		}
+	}
+	watched := &fetches{set: keys}
+	token, err = oidc.NewVerifier(name, watched, c).Verify(ctx, raw)
+	if err != nil && watched.failed {
+		return nil, false, &Unavailable{fmt.Errorf("fetch the keys of %s: %w", i.url, err)}
+	}
+	return token, watched.signed, err
+}
+
+// keySet gives the known keys, or finds out where they are. While that fails, each token tries again, as often as the issuer
+// may be asked. Due says that the keys are old, and that whoever asked is to look for new ones.
+func (i *Issuer) keySet(ctx context.Context) (keys oidc.KeySet, due bool, err error) {
 	select {
 	case i.finding <- struct{}{}:
 		defer func() { <-i.finding }()
 	case <-ctx.Done():
-		return nil, fmt.Errorf("read the configuration of %s: %w", i.url, context.Cause(ctx))
+		return nil, false, fmt.Errorf("read the configuration of %s: %w", i.url, context.Cause(ctx))
 	}
-	if i.keys != nil {
-		return i.keys, nil
+	now := time.Now()
+	if i.keys == nil {
+		if i.keys, err = i.find(ctx); err != nil {
+			return nil, false, err
+		}
+		i.due = now.Add(keysLife)
+		return i.keys, false, nil
 	}
-	p, err := oidc.NewProvider(oidc.ClientContext(ctx, i.http), i.url)
+	if due = now.After(i.due); due {
+		i.due = now.Add(keysRetry)
+	}
+	return i.keys, due, nil
+}
+
+// adopt puts keys in the place of old ones.
+func (i *Issuer) adopt(fresh oidc.KeySet) {
+	i.finding <- struct{}{} // nobody holds it for long once there are keys
+	defer func() { <-i.finding }()
+	i.keys, i.due = fresh, time.Now().Add(keysLife)
+}
+
+// find reads the issuer's configuration, which names the place of its keys.
+func (i *Issuer) find(ctx context.Context) (oidc.KeySet, error) {
+	c, err := i.configuration(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read the configuration of %s: %w", i.url, err)
+		return nil, err
 	}
-	var doc struct {
-		Keys string `json:"jwks_uri"`
-	}
-	if err := p.Claims(&doc); err != nil {
-		return nil, fmt.Errorf("read the configuration of %s: %w", i.url, err)
-	}
-	if u, err := url.Parse(doc.Keys); err != nil || u.Scheme != "https" && !Loopback(u) {
-		return nil, fmt.Errorf("the configuration of %s names %.120q as the place of its keys; https is needed", i.url, doc.Keys)
+	if safe(c.Keys) == "" {
+		return nil, fmt.Errorf("the configuration of %s names %.120q as the place of its keys; https is needed", i.url, c.Keys)
 	}
 	// The key set outlives this request: it fetches again when a token names a key that it does not know.
-	i.keys = oidc.NewRemoteKeySet(oidc.ClientContext(context.WithoutCancel(ctx), i.http), doc.Keys)
-	return i.keys, nil
+	return oidc.NewRemoteKeySet(oidc.ClientContext(context.WithoutCancel(ctx), i.http), c.Keys), nil
+}
+
+// Endpoints reads where tokens are to be had. A place that is neither https nor on this machine is left out.
+func (i *Issuer) Endpoints(ctx context.Context) (Endpoints, error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	c, err := i.configuration(ctx)
+	if err != nil {
+		return Endpoints{}, &Unavailable{err}
+	}
+	return Endpoints{Authorization: safe(c.Authorization), Token: safe(c.Token)}, nil
+}
+
+func safe(place string) string {
+	if u, err := url.Parse(place); err != nil || u.Scheme != "https" && !Loopback(u) {
+		return ""
+	}
+	return place
+}
+
+// A configuration is what of an issuer's own description is needed here (OpenID Connect Discovery 1.0 section 3).
+type configuration struct {
+	Keys          string `json:"jwks_uri"`
+	Authorization string `json:"authorization_endpoint"`
+	Token         string `json:"token_endpoint"`
+}
+
+func (i *Issuer) configuration(ctx context.Context) (c configuration, err error) {
+	p, err := oidc.NewProvider(oidc.ClientContext(ctx, i.http), i.url)
+	if err == nil {
+		err = p.Claims(&c)
+	}
+	if err != nil {
+		return c, fmt.Errorf("read the configuration of %s: %w", i.url, err)
+	}
+	return c, nil
 }
 
 // Loopback says that a URL is plain HTTP to this machine itself, which needs no TLS.
@@ -125,13 +220,15 @@ func Loopback(u *url.URL) bool {
 
 // fetches tells a signature that does not hold from keys that could not be had; go-oidc words both in one error.
 type fetches struct {
-	set    oidc.KeySet
-	failed bool
+	set         oidc.KeySet
+	had, failed bool // the keys were at hand, or could not be had; neither, if the token is too broken to look for them
+	signed      bool // the signature holds
 }
 
 func (f *fetches) VerifySignature(ctx context.Context, jwt string) ([]byte, error) {
 	payload, err := f.set.VerifySignature(ctx, jwt)
 	f.failed = err != nil && strings.Contains(err.Error(), "fetching keys")
+	f.had, f.signed = !f.failed, err == nil
 	return payload, err
 }
 

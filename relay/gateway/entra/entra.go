@@ -30,10 +30,6 @@ import (
 const (
 	// DefaultAuthority is Entra's in the public cloud.
 	DefaultAuthority = "https://login.microsoftonline.com"
-	// stsIssuer begins the issuer of version 1 tokens, whatever the authority; China has its own.
-	stsIssuer      = "https://sts.windows.net/"
-	stsIssuerChina = "https://sts.chinacloudapi.cn/"
-
 	// tokenLimit bounds a token.
 	tokenLimit = 16 << 10
 )
@@ -100,12 +96,8 @@ func New(c Config) (*Verifier, error) {
 			return nil, fmt.Errorf("audience %.80q is neither an application ID URI (api://...) nor a GUID in lower case", a)
 		}
 	}
-	sts := stsIssuer
-	if strings.HasSuffix(u.Hostname(), ".chinacloudapi.cn") || strings.HasSuffix(u.Hostname(), ".partner.microsoftonline.cn") {
-		sts = stsIssuerChina
-	}
-	v2 := c.Authority + "/" + c.Tenant + "/v2.0" // its keys sign the tokens of both versions
-	return &Verifier{c: c, v1: sts + c.Tenant + "/", v2: v2, tenant: issuer.New(v2)}, nil
+	v1, v2 := issuer.Entra(c.Authority, c.Tenant)
+	return &Verifier{c: c, v1: v1, v2: v2, tenant: issuer.New(v2)}, nil
 }
 
 // claims are what matters of an access token, of either version.
