@@ -228,6 +228,8 @@ type offeredAPI struct {
 	Policy string `json:"policy"`
 	// Definition is the digest of what leaves of the API's description, once it is known; or "none".
 	Definition string `json:"definition,omitempty"`
+	// CallerToken asks for the bearer token with which a caller has proved itself to the relay; without it, that stays there.
+	CallerToken bool `json:"caller_token,omitempty"`
 }
 
 // offer tells one link what there is now. SendControl queues and does not wait.
@@ -237,7 +239,9 @@ func (a *Agent) offer(l *tunnel.Link) {
 	snap := a.now.Load()
 	body := offered{APIs: make([]offeredAPI, 0, len(snap.names)), Policy: snap.hash}
 	for _, name := range snap.names {
-		body.APIs = append(body.APIs, offeredAPI{name, snap.apis[name].policy.Hash(), a.ship.get(name).digest})
+		body.APIs = append(body.APIs, offeredAPI{
+			Name: name, Policy: snap.apis[name].policy.Hash(), Definition: a.ship.get(name).digest, CallerToken: snap.apis[name].wantsToken(),
+		})
 	}
 	if err := l.SendControl(offerKind, body); err != nil {
 		a.log.Debug("no offer sent", "error", err) // the link has ended; the next one gets it

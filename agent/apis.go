@@ -36,6 +36,9 @@ type api struct {
 	from      *API   // its settings
 }
 
+// wantsToken says that the token with which a caller proved itself to the relay is needed inside.
+func (a *api) wantsToken() bool { return a.from.Auth.Word == AuthPassthrough }
+
 // build makes a snapshot. The transport of an API that has not changed is old's, so that its connections stay.
 func (a *Agent) build(c *Config, old *snapshot) (*snapshot, error) {
 	s := &snapshot{apis: map[string]*api{}}

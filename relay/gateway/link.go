@@ -53,6 +53,8 @@ type OfferedAPI struct {
 	// Definition is the digest of the API's description, which the agent has ready; "none" if it gives none; "" if it does
 	// not say.
 	Definition string `json:"definition,omitempty"`
+	// CallerToken says that the agent wants the bearer token with which a caller has proved itself to the relay.
+	CallerToken bool `json:"caller_token,omitempty"`
 }
 
 // ControlOffer is the kind of the control message that carries an Offer.
@@ -89,6 +91,12 @@ func parseOffer(body []byte) (*Offer, error) {
 func (l *Link) Offers(api string) bool {
 	o := l.offer.Load()
 	return o != nil && slices.ContainsFunc(o.APIs, func(a OfferedAPI) bool { return a.Name == api })
+}
+
+// WantsToken reports whether the agent wants callers' bearer tokens for the API.
+func (l *Link) WantsToken(api string) bool {
+	o := l.offer.Load()
+	return o != nil && slices.ContainsFunc(o.APIs, func(a OfferedAPI) bool { return a.Name == api && a.CallerToken })
 }
 
 // ready reports whether the link can be picked. One whose agent has not said yet what it offers is not there yet.
