@@ -193,6 +193,7 @@ func appendEvent(b []byte, e *connector.Event) []byte {
 		{"flowRun", e.FlowRun},
 		{"operation", e.Operation},
 		{"principal", e.Principal},
+		{"client", e.Client},
 	} {
 		if f.value != "" {
 			b = jsonline.AppendText(b, f.name, f.value)

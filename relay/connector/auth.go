@@ -34,7 +34,9 @@ func (c *call) authenticate(pub *Published) error {
 type proof struct {
 	err       error
 	principal string
-	key       *Key // for AuthKey
+	key       *Key     // for AuthKey
+	client    string   // for AuthOAuth2: the application that shows the token
+	token     []string // for AuthOAuth2: the field that was proved
 }
 
 // shown is what a caller shows.
@@ -59,7 +61,7 @@ func (c *call) takeShown(pub *Published) shown {
 }
 
 // ownsAuthorization says that the field Authorization is for the relay, and ends there.
-func (p *Published) ownsAuthorization() bool { return p.Takes(AuthBasic) }
+func (p *Published) ownsAuthorization() bool { return p.Takes(AuthBasic) || p.Takes(AuthOAuth2) }
 
 // proveAll demands every method of one way, in the order that normalWay gave them. Each method is tried once for a call.
 func (c *call) proveAll(pub *Published, methods []string, s shown, proofs map[string]proof) error {
@@ -74,9 +76,13 @@ func (c *call) proveAll(pub *Published, methods []string, s shown, proofs map[st
 		}
 	}
 	var principals []string
+	c.event.Client = "" // of a token that did not suffice
 	for _, m := range methods {
 		p := proofs[m]
 		principals = append(principals, p.principal)
+		if p.token != nil {
+			c.event.Client, c.token = p.client, p.token
+		}
 		if p.key != nil {
 			c.event.Key = p.key.Name
 			if err := c.enterKey(pub, p.key); err != nil {
@@ -92,6 +98,8 @@ func (c *call) prove(pub *Published, method string, s shown) proof {
 	switch method {
 	case AuthKey:
 		return c.proveKey(pub, s.keys)
+	case AuthOAuth2:
+		return c.proveToken(pub, s.authorization)
 	case AuthBasic:
 		return c.proveUser(pub, s.authorization)
 	}
@@ -104,7 +112,7 @@ func moreTelling(a, b error) error {
 		return b
 	}
 	switch problemOf(a).Code {
-	case "key-required", "logon-missing":
+	case "key-required", "logon-missing", "token-required":
 		return b
 	}
 	return a
@@ -144,7 +152,7 @@ func (c *call) enterKey(pub *Published, k *Key) error {
 }
 
 func (c *call) proveUser(pub *Published, authorization []string) proof {
-	if len(authorization) == 0 {
+	if len(authorization) == 0 || pub.Takes(AuthOAuth2) && len(authorization) == 1 && isBearer(authorization[0]) {
 		return proof{err: c.unauthorised(pub, "logon-missing", "Send user name and password as Basic credentials.")}
 	}
 	const wrong = "User name and password are not those of a user of this connector."
@@ -174,6 +182,11 @@ func (c *call) proveUser(pub *Published, authorization []string) proof {
 		return proof{err: c.refuse(pub, "logon-refused", wrong, sources...)}
 	}
 	return proof{principal: "user:" + user.Name}
+}
+
+func isBearer(authorization string) bool {
+	scheme, _, _ := strings.Cut(authorization, " ")
+	return strings.EqualFold(scheme, "Bearer")
 }
 
 func (p *Published) user(name string) *User {
@@ -209,6 +222,13 @@ func (c *call) unauthorised(pub *Published, code, detail string) *Problem {
 			place += `, query="` + quotable(pub.KeyQuery) + `"`
 		}
 		p.Challenges = append(p.Challenges, "ApiKey "+realm+place)
+	}
+	if pub.Takes(AuthOAuth2) {
+		invalid, scopes := "", pub.OAuth2.Scopes
+		if code == "token-refused" {
+			invalid, scopes = "invalid_token", nil
+		}
+		p.Challenges = append(p.Challenges, bearerChallenge(pub, invalid, detail, scopes))
 	}
 	if pub.Takes(AuthBasic) {
 		p.Challenges = append(p.Challenges, "Basic "+realm+`, charset="UTF-8"`)

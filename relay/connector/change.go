@@ -20,12 +20,21 @@ type Difference struct {
 	After   string `json:"after"`
 }
 
+// Settings are all settings of a connector.
+func (c *Connector) Settings() []Difference {
+	return c.differences(&Connector{}, func(Difference) bool { return true })
+}
+
 // Differences are the settings in which c differs from before.
 func (c *Connector) Differences(before *Connector) []Difference {
+	return c.differences(before, func(d Difference) bool { return d.Before != d.After })
+}
+
+func (c *Connector) differences(before *Connector, wanted func(Difference) bool) []Difference {
 	out := []Difference{}
 	add := func(setting, before, after string) {
-		if before != after {
-			out = append(out, Difference{setting, before, after})
+		if d := (Difference{setting, before, after}); wanted(d) {
+			out = append(out, d)
 		}
 	}
 	list := func(l []string) string { return cmp.Or(strings.Join(l, ", "), "none") }
@@ -51,6 +60,9 @@ func (c *Connector) Differences(before *Connector) []Difference {
 	add("auth", list(before.Auth), list(c.Auth))
 	add("header", cmp.Or(before.KeyHeader, defaultKeyHeader), cmp.Or(c.KeyHeader, defaultKeyHeader))
 	add("query", cmp.Or(before.KeyQuery, "none"), cmp.Or(c.KeyQuery, "none"))
+	if c.OAuth2.Set() || before.OAuth2.Set() {
+		c.OAuth2.Compare(before.OAuth2, add)
+	}
 	add("host", list(before.Hosts), list(c.Hosts))
 	add("cors-origin", list(before.CORSOrigins), list(c.CORSOrigins))
 	add("body-limit", size(before.BodyLimit), size(c.BodyLimit))

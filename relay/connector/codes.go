@@ -34,6 +34,10 @@ var codes = [...]Code{
 	{"key-refused", 401, "The key is not accepted", "relay", "The key is unknown, expired or revoked, belongs to another connector, or was sent twice."},
 	{"logon-missing", 401, "A user name and a password are required", "relay", "Send user name and password of one of the connector's users, as Basic credentials."},
 	{"logon-refused", 401, "The user name and password are not accepted", "relay", "The connector has no such user, or the password is another. They were sent twice, or not as Basic credentials."},
+	{"token-required", 401, "An access token is required", "relay", "Send an access token of the connector's issuer as `Authorization: Bearer ...`. `WWW-Authenticate` names the scopes, if any are demanded."},
+	{"token-refused", 401, "The access token is not accepted", "relay", "The token is forged, has expired or is not valid yet, is another issuer's or for another audience. The detail says which; `connector check-token` says more. Get a new token."},
+	{"token-misplaced", 400, "The access token was sent in a way that is not taken", "relay", "A token goes into the field `Authorization`, once; never into the address."},
+	{"token-insufficient", 403, "The access token does not admit this caller", "relay", "The token is good, and lacks a scope, role or claim, or is of an application or kind of caller that the connector does not admit. The detail says which."},
 	{"address-refused", 403, "The key does not work from here", "relay", "The key is right, but was made for callers from other addresses (`key add --from`)."},
 	{"rate-exceeded", 429, "Too many requests", "relay", "The connector or the key has a rate, and it is used up. `Retry-After` says when the next request may come."},
 	{"slowed", 429, "Too many failed attempts", "relay", "Too many attempts to authenticate have failed, from this address or for this name. `Retry-After` says how long to wait; what was shown was wrong, or was not looked at."},
@@ -55,6 +59,7 @@ var codes = [...]Code{
 	{"no-agent", 503, "No agent is linked", "relay", "No agent of the gateway is linked to the relay. The agent's log says why."},
 	{"not-offered", 503, "The API is not offered now", "relay", "Agents are linked, but none offers the API. Compare the names in `agent.yaml` and in the connector."},
 	{"not-run", 503, "The agent took no new request", "relay", "The agent was busy or restarting. The request was not run; repeat it."},
+	{"issuer-unreachable", 503, "Tokens cannot be verified now", "relay", "The relay cannot fetch the keys of the token's issuer; keys that it knows go on working. The request was not run; repeat it. The relay's log has the cause."},
 	{"relay-busy", 503, "The relay is busy", "relay", "The relay, this connector or this key has as many requests under way as it may. The request was not run; repeat it."},
 
 	// Said by the relay, about a request that may have been run.

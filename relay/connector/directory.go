@@ -13,14 +13,16 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sallyport/relay/connector/bearer"
 	"sallyport/relay/store"
 )
 
 // The ways in which a connector's callers can prove who they are. Joined ones ("key+basic") are demanded together.
 const (
-	AuthKey   = "key"   // an API key of the connector's
-	AuthBasic = "basic" // user name and password of one of the connector's users
-	AuthNone  = "none"  // anybody, by explicit choice
+	AuthKey    = "key"    // an API key of the connector's
+	AuthBasic  = "basic"  // user name and password of one of the connector's users
+	AuthOAuth2 = "oauth2" // an access token of the connector's issuer
+	AuthNone   = "none"   // anybody, by explicit choice
 )
 
 // Values of Connector.OutcomeUnknown: the answer to a call that may or may not have been run.
@@ -50,6 +52,8 @@ type Connector struct {
 	// KeyHeader carries the key; by default X-API-Key. KeyQuery is a query parameter that may carry it as well.
 	KeyHeader string `json:"keyHeader,omitempty"`
 	KeyQuery  string `json:"keyQuery,omitempty"`
+	// OAuth2 says which tokens count.
+	OAuth2 bearer.Rule `json:"oauth2,omitzero"`
 	// Hosts are host names that serve this connector alone, at their root.
 	Hosts []string `json:"hosts,omitempty"`
 	// CORSOrigins are the origins whose pages may call; "*" is any. Empty: CORS is off.
@@ -86,9 +90,13 @@ type Published struct {
 	keys      []Key
 	users     []User
 	directory *Directory
+	judge     *bearer.Judge // of callers' tokens; nil unless AuthOAuth2 is a way to call
 
 	repeats, hooks []pattern // Dedupe.For and Webhooks, parsed
 }
+
+// Judge judges tokens for this connector; nil if it takes none.
+func (p *Published) Judge() *bearer.Judge { return p.judge }
 
 // Allows reports whether auth is one of the ways to call this connector.
 func (p *Published) Allows(auth string) bool { return slices.Contains(p.Auth, auth) }
@@ -105,6 +113,7 @@ type Directory struct {
 	log     *slog.Logger
 	entries *store.Mirror[entry]
 	usage   *usage
+	issuers bearer.Issuers
 
 	table atomic.Pointer[table] // replaced, never changed
 }
@@ -152,6 +161,9 @@ func (d *Directory) rebuild(entries map[string]entry) {
 		p := &Published{
 			Connector: e.Connector, keys: e.Keys, users: e.Users, directory: d,
 			repeats: patterns(e.Dedupe.For), hooks: patterns(e.Webhooks),
+		}
+		if p.Takes(AuthOAuth2) {
+			p.judge = bearer.NewJudge(p.OAuth2, &d.issuers)
 		}
 		if t.byPath[p.Gateway] == nil {
 			t.byPath[p.Gateway] = map[string]*Published{}

@@ -14,7 +14,8 @@ type Event struct {
 	Gateway   string
 	Connector string
 	Key       string // name of the key that the caller showed
-	Principal string // who the caller proved to be: "key:flow-prod", "user:alice"; joined with " "
+	Principal string // who the caller proved to be: "key:flow-prod", "user:alice", "entra:TENANT/OBJECT"; joined with " "
+	Client    string // the application whose token the caller showed
 	Remote    string // the caller's address
 	Proto     string
 	Method    string

@@ -97,6 +97,7 @@ func (c *call) over(link *gateway.Link, req *tunnel.Request, held []byte, whole 
 	if c.lost != nil { // the caller has waited already
 		req.Timeout = max(time.Second, c.hold()-time.Since(c.event.Time))
 	}
+	c.passToken(req.Header, link.WantsToken(req.API))
 	var s *tunnel.Stream
 	var err error
 	if whole && len(held) > 0 {

@@ -7,7 +7,7 @@
 // a link.
 //
 // The order of reading: directory.go, key.go and user.go (what is published, for whom), proxy.go and call.go (one call from
-// begin to end), auth.go, guard.go, rate.go, cors.go, header.go, forward.go, query.go (what is checked and removed),
+// begin to end), auth.go, token.go, guard.go, rate.go, cors.go, header.go, forward.go, query.go (what is checked and removed),
 // exchange.go, upload.go, answer.go, upgrade.go (over the link), problem.go and codes.go (what a caller reads when it
 // fails). Calls that outlive their callers are beside that: outlive.go (settings), supervise.go and handover.go (a call of
 // its own goroutine), operations.go (its answer), once.go, hook.go; reserved.go is what lies at "/_/".

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -69,7 +70,7 @@ func (c Connector) normal() (Connector, error) {
 
 func (c *Connector) checkAuth(bad *Invalid) {
 	if len(c.Auth) == 0 {
-		bad.add("auth: say who may call: key (an API key), basic (user name and password), or none (anybody who knows the URL)")
+		bad.add("auth: say who may call: key (an API key), oauth2 (access tokens), basic (user name and password), or none (anybody who knows the URL)")
 	}
 	for i, a := range c.Auth {
 		c.Auth[i] = normalWay(a, bad)
@@ -90,6 +91,7 @@ func (c *Connector) checkAuth(bad *Invalid) {
 	if !c.Takes(AuthKey) && (c.KeyHeader != "" || c.KeyQuery != "") {
 		bad.add("auth: a header or query parameter for the key makes sense with key only")
 	}
+	c.checkOAuth2(bad)
 	if c.Concurrent < 0 {
 		bad.add("concurrent: %d is negative; leave it out for the relay's own bound", c.Concurrent)
 	}
@@ -103,19 +105,34 @@ func (c *Connector) checkAuth(bad *Invalid) {
 	}
 }
 
+// checkOAuth2 brings the rule for tokens to its normal form, if the connector takes any.
+func (c *Connector) checkOAuth2(bad *Invalid) {
+	if !c.Takes(AuthOAuth2) {
+		if !reflect.ValueOf(c.OAuth2).IsZero() {
+			bad.add("auth: issuer, entra-tenant, audience and the other settings for tokens make sense with oauth2 only")
+		}
+		return
+	}
+	rule, problems := c.OAuth2.Normal()
+	c.OAuth2 = rule
+	bad.Problems = append(bad.Problems, problems...)
+}
+
 // normalWay brings one way to call ("basic+key" is "key+basic") to the form in which ways are compared.
 func normalWay(way string, bad *Invalid) string {
 	parts := strings.Split(way, "+")
-	order := []string{AuthNone, AuthKey, AuthBasic} // a key is cheap to check, a password is not
+	order := []string{AuthNone, AuthKey, AuthOAuth2, AuthBasic} // a key is cheap to check, a password is not
 	slices.SortStableFunc(parts, func(a, b string) int { return slices.Index(order, a) - slices.Index(order, b) })
 	for i, part := range parts {
 		switch {
 		case !slices.Contains(order, part):
-			bad.add("auth: %q is not known; use key, basic, key+basic (both) or none", part)
+			bad.add("auth: %q is not known; use key, oauth2, basic, two joined such as key+oauth2 (both), or none", part)
 		case i > 0 && part == parts[i-1]:
 			bad.add("auth: %s is joined with itself", part)
 		case part == AuthNone && len(parts) > 1:
 			bad.add("auth: none cannot be joined with anything")
+		case part == AuthBasic && slices.Contains(parts, AuthOAuth2):
+			bad.add("auth: oauth2 and basic cannot be joined: both are sent in the one field Authorization")
 		}
 	}
 	return strings.Join(parts, "+")

@@ -18,6 +18,7 @@ import (
 
 	"sallyport/configs"
 	"sallyport/relay/connector"
+	"sallyport/relay/connector/bearer"
 	"sallyport/relay/gateway"
 )
 
@@ -41,12 +42,14 @@ type Connector struct {
 	Name string `yaml:"name,required"`
 	// API is the name under which agents offer it. Default: the connector's name.
 	API string `yaml:"api"`
-	// Auth lists the ways to call: key, basic, key+basic or none.
+	// Auth lists the ways to call: key, oauth2, basic, joined ones such as key+oauth2, or none.
 	Auth []string `yaml:"auth,required"`
 	// Header carries the key. Default: X-API-Key.
 	Header string `yaml:"header"`
 	// Query is a query parameter that may carry the key too.
 	Query string `yaml:"query"`
+	// OAuth2 says which access tokens count. Needed with oauth2.
+	OAuth2 *OAuth2 `yaml:"oauth2"`
 	// Hosts are host names of the connector's own.
 	Hosts []string `yaml:"hosts"`
 	// CORSOrigins are the origins whose pages may call, or "*".
@@ -75,6 +78,55 @@ type Connector struct {
 	Webhooks []string `yaml:"webhooks"`
 }
 
+// OAuth2 is whose access tokens count, and which.
+type OAuth2 struct {
+	// Issuer is the URL of the tokens' issuer, exactly as they have it.
+	Issuer string `yaml:"issuer"`
+	// EntraTenant is the GUID of a Microsoft Entra ID tenant, in place of issuer.
+	EntraTenant string `yaml:"entra_tenant"`
+	// Authority is the sign-on address of another cloud of Microsoft's. Default: https://login.microsoftonline.com.
+	Authority string `yaml:"authority"`
+	// Audience are the API's names at the issuer.
+	Audience []string `yaml:"audience"`
+	// AllowClients are the applications that may call. Default: any.
+	AllowClients []string `yaml:"allow_clients"`
+	// Scopes are needed all.
+	Scopes []string `yaml:"scopes"`
+	// Roles of which one is needed. With scopes too, persons need the scopes, applications by themselves a role.
+	Roles []string `yaml:"roles"`
+	// Claims that are needed, such as "department=sales".
+	Claims []string `yaml:"claims"`
+	// Callers are admitted: app (applications by themselves) or user (persons). Default: both.
+	Callers string `yaml:"callers" enum:"app,user"`
+	// Guests admits guests of the tenant too.
+	Guests bool `yaml:"guests"`
+	// Leeway is by how much clocks may differ. Default: 1m.
+	Leeway time.Duration `yaml:"leeway"`
+	// Algorithms may sign. Default: all with public keys, of Entra RS256.
+	Algorithms []string `yaml:"algorithms"`
+}
+
+func (o *OAuth2) rule() bearer.Rule {
+	if o == nil {
+		return bearer.Rule{}
+	}
+	return bearer.Rule{
+		Issuer: o.Issuer, Tenant: o.EntraTenant, Authority: o.Authority, Audience: o.Audience, Clients: o.AllowClients,
+		Scopes: o.Scopes, Roles: o.Roles, Claims: o.Claims, Callers: o.Callers, Guests: o.Guests, Leeway: o.Leeway, Algorithms: o.Algorithms,
+	}
+}
+
+// oauth2 is the other way; nil for no rule.
+func oauth2(r bearer.Rule) *OAuth2 {
+	if !r.Set() {
+		return nil
+	}
+	return &OAuth2{
+		Issuer: r.Issuer, EntraTenant: r.Tenant, Authority: r.Authority, Audience: r.Audience, AllowClients: r.Clients,
+		Scopes: r.Scopes, Roles: r.Roles, Claims: r.Claims, Callers: r.Callers, Guests: r.Guests, Leeway: r.Leeway, Algorithms: r.Algorithms,
+	}
+}
+
 // settings of a connector as the relay has them.
 func (c Connector) settings(gw string) connector.Connector {
 	api := c.API
@@ -83,7 +135,7 @@ func (c Connector) settings(gw string) connector.Connector {
 	}
 	rate, _ := connector.ParseRate(c.Rate) // check has read it
 	return connector.Connector{
-		Gateway: gw, Name: c.Name, API: api, Auth: c.Auth, KeyHeader: c.Header, KeyQuery: c.Query, Hosts: c.Hosts,
+		Gateway: gw, Name: c.Name, API: api, Auth: c.Auth, KeyHeader: c.Header, KeyQuery: c.Query, OAuth2: c.OAuth2.rule(), Hosts: c.Hosts,
 		CORSOrigins: c.CORSOrigins, BodyLimit: int64(c.BodyLimit), Timeout: c.Timeout, OutcomeUnknown: c.OutcomeUnknown,
 		Async:    connector.Async{After: c.AsyncAfter, Limit: c.AsyncLimit, Off: c.Async == asyncOff},
 		Dedupe:   connector.Dedupe{By: c.Dedupe, For: c.DedupeFor},
@@ -96,7 +148,7 @@ const asyncOff = "off"
 // entry is the other way; defaults are left out.
 func entry(c connector.Connector) Connector {
 	out := Connector{
-		Name: c.Name, API: c.API, Auth: c.Auth, Header: c.KeyHeader, Query: c.KeyQuery, Hosts: c.Hosts, CORSOrigins: c.CORSOrigins,
+		Name: c.Name, API: c.API, Auth: c.Auth, Header: c.KeyHeader, Query: c.KeyQuery, OAuth2: oauth2(c.OAuth2), Hosts: c.Hosts, CORSOrigins: c.CORSOrigins,
 		BodyLimit: configs.Size(c.BodyLimit), Timeout: c.Timeout, OutcomeUnknown: c.OutcomeUnknown,
 		AsyncAfter: c.Async.After, AsyncLimit: c.Async.Limit, Dedupe: c.Dedupe.By, DedupeFor: c.Dedupe.For, Webhooks: c.Webhooks,
 		Rate: c.Rate.String(), Concurrent: c.Concurrent,

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"sallyport/relay/connector"
+	"sallyport/relay/connector/bearer"
 )
 
 // TestEverySettingIsInTheFile: a setting that the file does not know would be lost by an export and reset by an apply, who may
@@ -65,6 +66,10 @@ func TestWhatIsWrittenIsReadTheSame(t *testing.T) {
 			Async: connector.Async{After: 90 * time.Second, Limit: 2 * time.Hour}, Webhooks: []string{"POST /hooks"},
 			Dedupe: connector.Dedupe{By: connector.DedupeFlow, For: []string{"POST /orders"}},
 		},
+		{Gateway: "plant2", Name: "other", API: "other", Auth: []string{"key+oauth2"}, OAuth2: bearer.Rule{
+			Tenant: "72f988bf-86f1-41af-91ab-2d7cd011db47", Audience: []string{"api://orders"}, Callers: "user", Guests: true,
+			Claims: []string{"department=sales, east"}, Leeway: 2 * time.Minute,
+		}},
 		{Gateway: "plant2", Name: "own", API: "own", Auth: []string{"key"}, Async: connector.Async{Off: true}},
 	})
 	want := `gateways:
@@ -94,6 +99,15 @@ func TestWhatIsWrittenIsReadTheSame(t *testing.T) {
         dedupe: flow
         dedupe_for: ["POST /orders"]
         webhooks: ["POST /hooks"]
+      - name: other
+        auth: ["key+oauth2"]
+        oauth2:
+          entra_tenant: "72f988bf-86f1-41af-91ab-2d7cd011db47"
+          audience: ["api://orders"]
+          claims: ["department=sales, east"]
+          callers: user
+          guests: true
+          leeway: 2m0s
       - name: own
         auth: [key]
         async: "off"

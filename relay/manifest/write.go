@@ -30,6 +30,9 @@ func writeSettings(b *strings.Builder, v reflect.Value, first, indent string) {
 		b.WriteString(first + s.Key + ":")
 		first = indent
 		switch {
+		case field.Kind() == reflect.Pointer && field.Type().Elem().Kind() == reflect.Struct:
+			b.WriteString("\n")
+			writeSettings(b, field.Elem(), indent+"  ", indent+"  ")
 		case field.Kind() == reflect.Slice && field.Type().Elem().Kind() == reflect.Struct:
 			b.WriteString("\n")
 			for i := range field.Len() {
