@@ -17,8 +17,8 @@ import (
 )
 
 func (p *program) connectorCommand() *cobra.Command {
-	return group("connector", "Publish APIs as connectors", p.connectorPublish(), p.connectorList(), p.connectorUnpublish(),
-		p.connectorExport(), p.connectorLint(), p.connectorDiff(), p.connectorImport())
+	return group("connector", "Publish APIs as connectors", p.connectorPublish(), p.connectorList(), p.connectorShow(), p.connectorUnpublish(),
+		p.connectorCheckToken(), p.connectorExport(), p.connectorLint(), p.connectorDiff(), p.connectorImport())
 }
 
 // splitName reads GATEWAY/NAME.
@@ -48,22 +48,30 @@ type wanted struct {
 	change, dry                              bool
 
 	outliving
+	tokens
 }
 
 func (p *program) connectorPublish() *cobra.Command {
 	var w wanted
 	cmd := &cobra.Command{
-		Use:   "publish GATEWAY/API --auth key|basic|none",
+		Use:   "publish GATEWAY/API --auth key|oauth2|basic|none",
 		Short: "Publish an API of a gateway under a URL of the relay",
 		Long: `Publishes an API as a connector. Who may call has to be said: --auth key demands an API key of the connector's (see
-'key add'), --auth basic user name and password of one of its users (see 'user set'), --auth key,basic either of them,
---auth key+basic both; --auth none lets in anybody who knows the URL. What may be called is decided by the agent's
-allow-list.
+'key add'), --auth oauth2 an access token of an issuer, --auth basic user name and password of one of its users (see 'user
+set'), --auth key,oauth2 either of them, --auth key+oauth2 both; --auth none lets in anybody who knows the URL. What may be
+called is decided by the agent's allow-list.
+
+Access tokens are those of one OpenID Connect issuer (--issuer) or one Microsoft Entra ID tenant (--entra-tenant), for this API
+(--audience). --allow-client, --scope, --role, --claim, --app-only and --user-only say more closely whose; with both --scope and
+--role a person's token needs the scopes, an application's own token a role. 'connector check-token' says why a token is refused.
 
 With --change a connector that is published gets the settings given here, all of them, and keeps its URL and keys; a
 setting that is not given goes back to its default. What has changed is listed; --dry-run lists it and changes nothing.`,
 		Example: `  sallyport-relay connector publish plant1/orders --auth key
   sallyport-relay connector publish plant1/orders --auth key --header X-Orders-Key --host orders.example.com
+  sallyport-relay connector publish plant1/orders --auth oauth2 --entra-tenant 72f988bf-86f1-41af-91ab-2d7cd011db47 \
+      --audience api://6f0a4c1e-2f5b-4a7e-9c55-0d3a8e1b7f10 --scope Orders.Read
+  sallyport-relay connector publish plant1/orders --auth key,oauth2 --issuer https://login.example.com/realms/plant --audience orders
   sallyport-relay connector publish plant1/catalog --auth none --cors-origin https://app.example.com --body-limit 1MB
   sallyport-relay connector publish plant1/orders --auth key --timeout 60s --change --dry-run
   sallyport-relay connector publish plant1/reports --auth key --async-after 90s --async-limit 2h
@@ -89,7 +97,7 @@ setting that is not given goes back to its default. What has changed is listed; 
 		},
 	}
 	f := cmd.Flags()
-	f.StringSliceVar(&w.auth, "auth", nil, "who may call: key, basic, key+basic or none; any of several (required)")
+	f.StringSliceVar(&w.auth, "auth", nil, "who may call: key, oauth2, basic, joined ones such as key+oauth2, or none; any of several (required)")
 	f.StringVar(&w.name, "name", "", "the connector's `name` in the URL; default: the API's")
 	f.StringVar(&w.header, "header", "", "the header that carries the key; default: X-API-Key")
 	f.StringVar(&w.query, "query", "", "a query `parameter` that may carry the key too")
@@ -100,10 +108,11 @@ setting that is not given goes back to its default. What has changed is listed; 
 	f.IntVar(&w.concurrent, "concurrent", 0, "how `many` calls may be under way; default: the relay's bound")
 	f.DurationVar(&w.timeout, "timeout", 0, "how `long` the relay waits for an answer; default: the relay's")
 	f.StringVar(&w.outcome, "outcome-unknown", "", "the answer to calls that may have been run: auto, 409 or 504 (default auto)")
-	w.flags(cmd, f)
+	w.outliving.flags(cmd, f)
+	w.tokens.flags(f)
 	f.BoolVar(&w.change, "change", false, "give a published connector these settings; its keys stay")
 	f.BoolVar(&w.dry, "dry-run", false, "only say what would be done")
-	_ = cmd.RegisterFlagCompletionFunc("auth", cobra.FixedCompletions([]string{"key", "basic", "key+basic", "none"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("auth", cobra.FixedCompletions([]string{"key", "oauth2", "basic", "key+oauth2", "key+basic", "none"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -113,7 +122,7 @@ func (w wanted) connector(path string) (connector.Connector, error) {
 		return connector.Connector{}, err
 	}
 	if len(w.auth) == 0 {
-		return connector.Connector{}, usagef("say who may call: --auth key (an API key), --auth basic (user name and password), or --auth none (anybody who knows the URL)")
+		return connector.Connector{}, usagef("say who may call: --auth key (an API key), --auth oauth2 (access tokens), --auth basic (user name and password), or --auth none (anybody who knows the URL)")
 	}
 	var limit configs.Size
 	if w.body != "" {
@@ -130,7 +139,10 @@ func (w wanted) connector(path string) (connector.Connector, error) {
 		Gateway: gw, API: api, Name: cmp.Or(w.name, api), Auth: w.auth, KeyHeader: w.header, KeyQuery: w.query,
 		Hosts: w.hosts, CORSOrigins: w.origins, BodyLimit: int64(limit), Timeout: w.timeout, OutcomeUnknown: w.outcome,
 	}
-	return c, w.apply(&c)
+	if err := w.tokens.apply(&c); err != nil {
+		return c, err
+	}
+	return c, w.outliving.apply(&c)
 }
 
 // send is what the flags ask the relay for.
@@ -201,8 +213,11 @@ func printTrial(w io.Writer, o admin.Outcome) {
 	} else if o.Takes(connector.AuthKey) {
 		fmt.Fprintf(w, "\nIts keys are as before.\n")
 	}
+	printNote(w, o.OAuth2)
 	for _, part := range strings.Split(o.Auth[0], "+") {
 		switch part {
+		case connector.AuthOAuth2:
+			header += " -H 'Authorization: Bearer TOKEN'"
 		case connector.AuthKey:
 			header += fmt.Sprintf(" -H '%s: KEY'", cmp.Or(o.KeyHeader, "X-API-Key"))
 		case connector.AuthBasic:

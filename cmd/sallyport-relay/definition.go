@@ -124,31 +124,39 @@ func (p *program) export(ctx context.Context, path string, e exporting) (exporte
 
 // target asks the relay how the connector is published.
 func (e exporting) target(ctx context.Context, client *admin.Client, gw, name string) (definition.Target, error) {
-	list, err := client.Connectors(ctx)
+	c, err := findConnector(ctx, client, gw, name)
 	if err != nil {
 		return definition.Target{}, err
 	}
-	for _, c := range list {
-		if c.Gateway != gw || c.Name != name {
-			continue
-		}
-		t := definition.Target{URL: c.URL, Gateway: gw, Name: name, HostParameter: e.host, KeepIDs: e.keepIDs, Color: e.color, Ping: definition.PingPath}
-		if e.noPing {
-			t.Ping = ""
-		}
-		if len(c.HostURLs) > 0 {
-			t.URL = c.HostURLs[0]
-		}
-		for _, kind := range c.Auth {
-			auth, err := e.auth(kind, c)
-			if err != nil {
-				return t, err
-			}
-			t.Auth = append(t.Auth, auth)
-		}
-		return t, nil
+	t := definition.Target{URL: c.URL, Gateway: gw, Name: name, HostParameter: e.host, KeepIDs: e.keepIDs, Color: e.color, Ping: definition.PingPath}
+	if e.noPing {
+		t.Ping = ""
 	}
-	return definition.Target{}, fmt.Errorf("there is no connector %s/%s; 'sallyport-relay connector list' shows the connectors", gw, name)
+	if len(c.HostURLs) > 0 {
+		t.URL = c.HostURLs[0]
+	}
+	for _, kind := range c.Auth {
+		auth, err := e.auth(kind, c)
+		if err != nil {
+			return t, err
+		}
+		t.Auth = append(t.Auth, auth)
+	}
+	return t, nil
+}
+
+// findConnector asks the relay for one connector.
+func findConnector(ctx context.Context, client *admin.Client, gw, name string) (admin.Published, error) {
+	list, err := client.Connectors(ctx)
+	if err != nil {
+		return admin.Published{}, err
+	}
+	for _, c := range list {
+		if c.Gateway == gw && c.Name == name {
+			return c, nil
+		}
+	}
+	return admin.Published{}, fmt.Errorf("there is no connector %s/%s; 'sallyport-relay connector list' shows the connectors", gw, name)
 }
 
 // auth is one way to call, as the connector's settings name it.

@@ -112,6 +112,8 @@ func (a *Admin) Handler() http.Handler {
 		"POST /v1/connectors/{gateway}/{name}/keys":        a.addKey,
 		"DELETE /v1/connectors/{gateway}/{name}/keys/{id}": a.revokeKey,
 
+		"POST /v1/connectors/{gateway}/{name}/token":            a.checkToken,
+		"GET /v1/connectors/{gateway}/{name}/issuer":            a.tokenIssuer,
 		"POST /v1/connectors/{gateway}/{name}/keys/{id}/rotate": a.rotateKey,
 		"GET /v1/connectors/{gateway}/{name}/users":             a.listUsers,
 		"PUT /v1/connectors/{gateway}/{name}/users/{user}":      a.setUser,

@@ -34,7 +34,7 @@ func (o *OIDC) login() Login {
 
 // principal says who a request's token proves, and what the grants allow.
 func (a *Admin) principal(q *http.Request) (*principal, error) {
-	raw, err := bearer(q)
+	raw, err := bearerToken(q)
 	if err != nil {
 		return nil, err
 	}

@@ -25,6 +25,7 @@ func toProblem(err error) *Problem {
 	_, bad := errors.AsType[*badRequest](err)
 	_, name := errors.AsType[*gateway.NameError](err)
 	_, denied := errors.AsType[*forbidden](err)
+	_, away := errors.AsType[*issuerAway](err)
 	_, none := errors.AsType[*noDefinition](err)
 	switch {
 	case denied:
@@ -42,6 +43,8 @@ func toProblem(err error) *Problem {
 	case errors.Is(err, connector.ErrUnknownConnector), errors.Is(err, connector.ErrUnknownKey),
 		errors.Is(err, connector.ErrUnknownUser):
 		p.Status, p.Title = http.StatusNotFound, "There is no such connector, key or user."
+	case away:
+		p.Status, p.Title = http.StatusBadGateway, "The issuer cannot be asked."
 	case none:
 		p.Status, p.Title = http.StatusNotFound, "There is no definition."
 	case errors.Is(err, gateway.ErrExists), errors.Is(err, connector.ErrExists):

@@ -54,6 +54,7 @@ var (
 	publishable = map[string]bool{
 		"POST /v1/connectors": true, "PUT /v1/connectors/{gateway}/{name}": true, "DELETE /v1/connectors/{gateway}/{name}": true,
 		"POST /v1/connectors/{gateway}/{name}/keys": true, "DELETE /v1/connectors/{gateway}/{name}/keys/{id}": true,
+		"POST /v1/connectors/{gateway}/{name}/token": true, "GET /v1/connectors/{gateway}/{name}/issuer": true,
 	}
 )
 
@@ -149,8 +150,8 @@ func (a *Admin) unproved(w http.ResponseWriter, q *http.Request, err error) {
 // errNoToken is the error of a request that shows none.
 var errNoToken = errors.New("no bearer token")
 
-// bearer gives the one token of a request (RFC 6750 section 2.1; a token in the query or a form is not looked at).
-func bearer(q *http.Request) (string, error) {
+// bearerToken gives the one token of a request (RFC 6750 section 2.1; a token in the query or a form is not looked at).
+func bearerToken(q *http.Request) (string, error) {
 	values := q.Header.Values("Authorization")
 	if len(values) == 0 {
 		return "", errNoToken
