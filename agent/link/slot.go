@@ -25,6 +25,8 @@ const (
 	// movedDrain is how long the streams of a link may go on after a newer one took its place. The link is whole: long
 	// downloads and event streams should end by themselves, and a dead one ends by its silence.
 	movedDrain = time.Hour
+	// succession is how long a new link may take to answer for the first time.
+	succession = 5 * time.Second
 )
 
 // A slot is one of the links that are kept up, through all its generations. It belongs to the goroutine of run.
@@ -68,7 +70,8 @@ func (s *slot) run(ctx context.Context) {
 		if err == nil {
 			l := s.begin(ctx, ws, bond)
 			if old != nil {
-				close(old.moved)
+				before := old // which hold changes
+				s.serving.Go(func() { s.succeed(ctx, before, l) })
 			}
 			old, err = s.hold(ctx, l, old)
 		} else if s.otherKey(err) {
@@ -215,6 +218,17 @@ func (s *slot) rest(ctx context.Context, l *held) {
 		wait += s.backoff.jitter(earlyRest)
 	}
 	sleep(ctx, wait)
+}
+
+// succeed lets old go once its successor is of use to the relay: it answers there. Until then the relay would have neither,
+// because it learns of the new link a moment after the agent does.
+func (s *slot) succeed(ctx context.Context, old, successor *held) {
+	defer close(old.moved)
+	within, cancel := context.WithTimeout(ctx, succession)
+	defer cancel()
+	if err := successor.Probe(within); err != nil && ctx.Err() == nil {
+		s.log.Warn("the new link does not answer; the old one is drained all the same", "error", err)
+	}
 }
 
 // serve runs a link to its end. When ctx ends, or the slot has moved on, the link is drained first.
