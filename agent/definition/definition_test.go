@@ -418,3 +418,13 @@ func TestDraftRules(t *testing.T) {
 		t.Errorf("%+v %v", pm, err)
 	}
 }
+
+// A document of webhooks alone stays one that its reader knows: with the object that OpenAPI 3.0 demands.
+func TestWebhooksAlone(t *testing.T) {
+	t.Parallel()
+	r, err := definition.Cut("hooks.json", []byte(`{"openapi":"3.1.0","info":{"title":"x","version":"1"},"webhooks":{"a":{"post":{}}}}`),
+		definition.Options{URL: &url.URL{Scheme: "http", Host: "erp.corp.example"}, Allowed: func(string, string) bool { return true }})
+	if err != nil || !strings.Contains(string(r.Body), `"paths":{}`) || strings.Contains(string(r.Body), "webhooks") {
+		t.Errorf("%v %v", err, r)
+	}
+}

@@ -58,6 +58,9 @@ func (d *document) cutOpenAPI(o Options, h *hosts, report *Report) (*node, error
 			report.strip("/"+escapePointer(key), "it does not leave")
 		}
 	}
+	if out.get("paths") == nil {
+		out.set("paths", kept) // a document of webhooks alone: without them nothing says what it is
+	}
 	if d.kind == openAPI3 {
 		out.set("servers", newListOf(newMap().with("url", newString("/"))))
 	}
