@@ -132,6 +132,7 @@ func (e exporting) target(ctx context.Context, client *admin.Client, gw, name st
 	if e.noPing {
 		t.Ping = ""
 	}
+	t.Deferred, t.Hooks = c.Async.After > 0, len(c.Webhooks) > 0
 	if len(c.HostURLs) > 0 {
 		t.URL = c.HostURLs[0]
 	}

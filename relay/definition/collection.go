@@ -10,7 +10,8 @@ import (
 
 // Postman makes a collection (v2.1) of a document, with the variables baseUrl and key.
 func Postman(d *Document, t Target) ([]byte, *Report, error) {
-	t.Ping, t.HostParameter = "", false
+	t = t.withoutOwn()
+	t.HostParameter = false
 	root, report, err := build(d, t, everything(), int(^uint(0)>>1))
 	if err != nil {
 		return nil, nil, err

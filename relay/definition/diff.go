@@ -64,7 +64,7 @@ func visible(root *object) (list []Operation, values map[string]*object) {
 	values = map[string]*object{}
 	for _, op := range operationsOf(root) {
 		v := root.object("paths").object(op.Path).object(strings.ToLower(op.Method))
-		if op.Path != PingPath {
+		if !strings.HasPrefix(op.Path, ownPrefix) {
 			values[op.ID] = v
 			list = append(list, op)
 		}

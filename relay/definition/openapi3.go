@@ -19,7 +19,8 @@ func OpenAPI3(d *Document, t Target) ([]byte, *Report, error) {
 		report := d.read
 		return encode(readdressed(d.root, t), "  "), &report, nil
 	}
-	t.Ping, t.HostParameter, t.KeepIDs = "", false, true
+	t = t.withoutOwn()
+	t.HostParameter, t.KeepIDs = false, true
 	root, report, err := build(d, t, everything(), int(^uint(0)>>1))
 	if err != nil {
 		return nil, nil, err

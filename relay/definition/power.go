@@ -126,11 +126,12 @@ func build(d *Document, t Target, r rules, operations int) (*object, *Report, er
 		return nil, nil, err
 	}
 	b := &builder{swagger: s, target: t, report: report, rules: r}
+	b.disown()
 	b.limit(operations)
 	b.name()
 	b.level(r.levels)
 	b.dress()
-	b.ping()
+	b.own()
 	b.references()
 	b.settle()
 	root := obj("swagger", "2.0", "info", b.info(), "host", host, "basePath", basePath, "schemes", []any{scheme},
@@ -168,10 +169,7 @@ func (b *builder) info() *object {
 
 // limit keeps to the number of operations: those that are deprecated go first, then the last ones.
 func (b *builder) limit(most int) {
-	if b.target.Ping != "" {
-		most--
-	}
-	excess := len(b.operations) - most
+	excess := len(b.operations) + b.target.own() - most
 	drop := func(deprecated bool) {
 		for i := len(b.operations) - 1; i >= 0 && excess > 0; i-- {
 			if op := b.operations[i]; op.value.flag("deprecated") == deprecated {
@@ -237,26 +235,6 @@ func (o *operation) bodies() []*object {
 		out = append(out, n)
 	}
 	return out
-}
-
-// ping adds the relay's own operation, unless the author tests connections otherwise.
-func (b *builder) ping() {
-	if b.target.Ping == "" {
-		return
-	}
-	id := uniqueID("TestConnection", b.taken)
-	b.operations = append(b.operations, &operation{method: "get", path: b.target.Ping, place: "", pathItem: &object{}, value: obj(
-		"operationId", id, "summary", "Test the connection",
-		"description", "Answers when the connection's credential is right. The relay answers it; the API is not called.",
-		"x-ms-visibility", "internal",
-		"responses", obj("200", obj("description", "The credential is right", "schema", obj("type", "object"))),
-	)})
-	b.ids[id] = id
-	capabilities := b.root.object("x-ms-capabilities").shallow()
-	if test := capabilities.object("testConnection"); b.ids[test.text("operationId")] == "" {
-		capabilities.set("testConnection", obj("operationId", id, "parameters", &object{}))
-	}
-	b.root.set("x-ms-capabilities", capabilities)
 }
 
 // paths gathers the operations by path, in their order.

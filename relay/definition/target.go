@@ -51,6 +51,9 @@ type Target struct {
 	HostParameter bool
 	// Ping is the path of the relay's own operation that tests a connection, below URL; empty: there is none.
 	Ping string
+	// Deferred says that the relay answers 202 in place of calls that take long, and Hooks that it signs the addresses of
+	// webhook subscriptions: the operations at which the platform follows these up are declared then.
+	Deferred, Hooks bool
 	// KeepIDs leaves operation IDs as they are if Power Platform takes them at all: flows refer to them.
 	KeepIDs bool
 	// Color is the icon's, #rrggbb.
