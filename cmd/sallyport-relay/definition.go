@@ -10,11 +10,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"sallyport/relay/admin"
+	"sallyport/relay/connector"
+	"sallyport/relay/connector/bearer"
 	"sallyport/relay/definition"
 )
 
@@ -77,12 +80,10 @@ same files.`,
 	f.BoolVar(&e.keepIDs, "keep-ids", false, "leave operation IDs as they are where Power Platform takes them")
 	f.BoolVar(&e.noPing, "no-test-connection", false, "leave out the relay's operation that tests connections")
 	f.StringVar(&e.color, "color", "", "the icon's `color`, such as #1f5f8b")
-	f.StringVar(&e.oauth.Tenant, "tenant", "", "OAuth2 with Microsoft Entra ID: the `tenant`")
-	f.StringVar(&e.oauth.Resource, "resource", "", "with --tenant: the application ID `URI` of the relay's API")
-	f.StringVar(&e.oauth.AuthorizationURL, "authorization-url", "", "OAuth2 with another server: its authorization `URL`")
-	f.StringVar(&e.oauth.TokenURL, "token-url", "", "with --authorization-url: the token `URL`")
-	f.StringVar(&e.oauth.ClientID, "client-id", "", "OAuth2: the connector's client `ID`")
-	f.StringSliceVar(&e.oauth.Scopes, "scope", nil, "OAuth2: a `scope` (several: repeat)")
+	f.StringVar(&e.oauth.AuthorizationURL, "authorization-url", "", "OAuth2: the authorization `URL`, if the issuer does not tell it")
+	f.StringVar(&e.oauth.TokenURL, "token-url", "", "OAuth2: the token `URL`, if the issuer does not tell it")
+	f.StringVar(&e.oauth.ClientID, "client-id", "", "OAuth2: the `ID` of the client that you have registered for Power Platform")
+	f.StringSliceVar(&e.oauth.Scopes, "scope", nil, "OAuth2: a `scope` to ask for besides those that the connector demands (several: repeat)")
 	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{formatPower, formatPostman, formatOpenAPI3}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -137,7 +138,7 @@ func (e exporting) target(ctx context.Context, client *admin.Client, gw, name st
 		t.URL = c.HostURLs[0]
 	}
 	for _, kind := range c.Auth {
-		auth, err := e.auth(kind, c)
+		auth, err := e.auth(ctx, client, kind, c)
 		if err != nil {
 			return t, err
 		}
@@ -160,27 +161,62 @@ func findConnector(ctx context.Context, client *admin.Client, gw, name string) (
 	return admin.Published{}, fmt.Errorf("there is no connector %s/%s; 'sallyport-relay connector list' shows the connectors", gw, name)
 }
 
-// auth is one way to call, as the connector's settings name it.
-func (e exporting) auth(kind string, c admin.Published) (definition.Auth, error) {
-	switch kind {
-	case "none":
-		return definition.Auth{Kind: definition.AuthNone}, nil
-	case "key":
-		a := definition.Auth{Kind: definition.AuthKey, Header: c.KeyHeader}
-		if c.KeyHeader == "" {
-			a.Query = c.KeyQuery
-		}
-		return a, nil
-	case "basic", "windows":
-		return definition.Auth{Kind: definition.AuthBasic, Windows: kind == "windows"}, nil
-	case "oauth2":
-		o := e.oauth
-		if o.Entra() && o.Resource == "" || !o.Entra() && (o.AuthorizationURL == "" || o.TokenURL == "") {
-			return definition.Auth{}, usagef("%s/%s takes OAuth2 tokens: say where they come from, with --tenant and --resource, or --authorization-url and --token-url", c.Gateway, c.Name)
-		}
-		return definition.Auth{Kind: definition.AuthOAuth2, OAuth2: &o}, nil
+// auth is one way to call, as the connector's settings name it: "key", or "key+oauth2".
+func (e exporting) auth(ctx context.Context, client *admin.Client, way string, c admin.Published) (definition.Auth, error) {
+	if other, joined := strings.CutPrefix(way, connector.AuthKey+"+"); joined {
+		a, err := e.auth(ctx, client, other, c)
+		a.Key = keyOf(c)
+		return a, err
 	}
-	return definition.Auth{}, fmt.Errorf("%s/%s is called with %q, which this version cannot export", c.Gateway, c.Name, kind)
+	switch way {
+	case connector.AuthNone:
+		return definition.Auth{Kind: definition.AuthNone}, nil
+	case connector.AuthKey:
+		return *keyOf(c), nil
+	case connector.AuthBasic, "windows":
+		return definition.Auth{Kind: definition.AuthBasic, Windows: way == "windows"}, nil
+	case connector.AuthOAuth2:
+		o, err := e.oauth2(ctx, client, c)
+		return definition.Auth{Kind: definition.AuthOAuth2, OAuth2: o}, err
+	}
+	return definition.Auth{}, fmt.Errorf("%s/%s is called with %q, which this version cannot export", c.Gateway, c.Name, way)
+}
+
+func keyOf(c admin.Published) *definition.Auth {
+	a := definition.Auth{Kind: definition.AuthKey, Header: c.KeyHeader}
+	if c.KeyHeader == "" {
+		a.Query = c.KeyQuery
+	}
+	return &a
+}
+
+// oauth2 is where tokens for the connector come from: the connector's own rule says so, and its issuer.
+func (e exporting) oauth2(ctx context.Context, client *admin.Client, c admin.Published) (*definition.OAuth2, error) {
+	rule, o := c.OAuth2, e.oauth
+	o.Scopes = append(slices.Clone(rule.Scopes), o.Scopes...)
+	o.Restricted, o.AppsOnly = len(rule.Clients) > 0 && !slices.Contains(rule.Clients, o.ClientID), rule.Callers == bearer.AppsOnly
+	if rule.Entra() {
+		o.Tenant, o.Resource, o.Login = rule.Tenant, rule.Audience[0], rule.SignOn()
+		for _, a := range rule.Audience {
+			if strings.Contains(a, "://") {
+				o.Resource = a
+				break
+			}
+		}
+		return &o, nil
+	}
+	if o.AuthorizationURL != "" && o.TokenURL != "" {
+		return &o, nil
+	}
+	at, err := client.Issuer(ctx, c.Gateway, c.Name)
+	if err != nil {
+		return nil, fmt.Errorf("find out where tokens for %s/%s come from (or say it with --authorization-url and --token-url): %w", c.Gateway, c.Name, err)
+	}
+	o.AuthorizationURL, o.TokenURL = cmp.Or(o.AuthorizationURL, at.Authorization), cmp.Or(o.TokenURL, at.Token)
+	if o.AuthorizationURL == "" || o.TokenURL == "" {
+		return nil, fmt.Errorf("the issuer %s does not tell where tokens come from: say it with --authorization-url and --token-url", at.Issuer)
+	}
+	return &o, nil
 }
 
 // document is the definition from the file, or from the relay.

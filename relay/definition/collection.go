@@ -48,13 +48,26 @@ func Postman(d *Document, t Target) ([]byte, *Report, error) {
 		out.set("auth", auth)
 		variables = append(variables, own...)
 	}
+	if len(keyEvents(t)) > 0 {
+		variables = append(variables, obj("key", "key", "value", "", "type", "string"))
+	}
 	out.set("variable", variables)
-	out.set("event", []any{obj("listen", "test", "script", obj("type", "text/javascript", "exec", []any{
+	out.set("event", append(keyEvents(t), obj("listen", "test", "script", obj("type", "text/javascript", "exec", []any{
 		"pm.test('the relay, the agent and the API answer', function () {",
 		"    pm.expect(pm.response.code).to.be.below(500);",
 		"});",
-	}))})
+	}))))
 	return encode(out, "  "), report, nil
+}
+
+// keyEvents send the key that the first way demands along with another credential: a collection has one type of its own.
+func keyEvents(t Target) []any {
+	ways := t.ways()
+	if len(ways) == 0 || ways[0].Key == nil {
+		return nil
+	}
+	line := fmt.Sprintf("pm.request.headers.upsert({key: %q, value: pm.variables.get('key')});", ways[0].Key.keyHeader())
+	return []any{obj("listen", "prerequest", "script", obj("type", "text/javascript", "exec", []any{line}))}
 }
 
 // collectionAuth is the first way to call, and the variables that it takes.
@@ -66,7 +79,7 @@ func collectionAuth(t Target) (auth *object, variables []any) {
 	pair := func(key, value string) any { return obj("key", key, "value", value, "type", "string") }
 	switch a := ways[0]; a.Kind {
 	case AuthKey:
-		in, name := "header", orText(a.Header, "X-API-Key")
+		in, name := "header", a.keyHeader()
 		if a.Query != "" && a.Header == "" {
 			in, name = "query", a.Query
 		}

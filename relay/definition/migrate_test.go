@@ -1,6 +1,8 @@
 package definition
 
 import (
+	"bytes"
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
@@ -74,10 +76,15 @@ func TestTargets(t *testing.T) {
 	key, query, basic := Auth{Kind: AuthKey, Header: "X-Orders-Key"}, Auth{Kind: AuthKey, Query: "code"}, Auth{Kind: AuthBasic, Windows: true}
 	entra := Auth{Kind: AuthOAuth2, OAuth2: &OAuth2{Tenant: "corp.example", Resource: "api://relay", Scopes: []string{"api://relay/Call"}}}
 	generic := Auth{Kind: AuthOAuth2, OAuth2: &OAuth2{AuthorizationURL: "https://id.example/a", TokenURL: "https://id.example/t", ClientID: "c"}}
+	both, keyed, asked := generic, entra, Auth{Kind: AuthBasic, Key: &query}
+	both.Key, keyed.Key = &key, &Auth{Kind: AuthKey}
 	for _, c := range []struct {
 		auth []Auth
 		says []string
 	}{
+		{[]Auth{both}, []string{`"oauth2generic"`, `"api_key"`, `"setheader"`, "X-Orders-Key", "@connectionParameters('api_key')"}},
+		{[]Auth{asked}, []string{`"username"`, `"api_key"`, `"setheader"`, `"X-API-Key"`}},
+		{[]Auth{keyed, basic}, []string{"connectionParameterSets", `"aad"`, "Sign in (OAuth2), and an API key", `"X-API-Key"`}},
 		{[]Auth{{Kind: AuthNone}}, []string{`"connectionParameters": {}`}},
 		{[]Auth{key}, []string{`"api_key"`}},
 		{[]Auth{query}, []string{`"api_key"`}},
@@ -109,9 +116,61 @@ func TestTargets(t *testing.T) {
 			t.Error(steps)
 		}
 	}
+	three := target()
+	three.Auth = []Auth{keyed, basic}
+	swagger, err := PowerPlatform(d, three)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open3, _, err := OpenAPI3(d, three)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `[{"oauth2_auth":["api://relay/Call"],"api_key":[]},{"basic":[]}]`
+	for _, text := range [][]byte{swagger.Definition, open3} {
+		var got struct{ Security json.RawMessage }
+		if err := json.Unmarshal(text, &got); err != nil {
+			t.Fatal(err)
+		}
+		var flat bytes.Buffer
+		if err := json.Compact(&flat, got.Security); err != nil || flat.String() != want {
+			t.Errorf("security %s, want %s", flat.String(), want)
+		}
+	}
+	collection, _, err := Postman(d, three)
+	if err != nil || !strings.Contains(string(collection), `pm.request.headers.upsert({key: \"X-API-Key\"`) || !strings.Contains(string(collection), `"bearer"`) {
+		t.Errorf("%v: %.2000s", err, collection)
+	}
 	bad := target()
 	bad.URL = "relay.example.com/x"
 	if _, err := PowerPlatform(d, bad); err == nil || !strings.Contains(err.Error(), "not of the form") {
 		t.Errorf("a bad address: %v", err)
+	}
+}
+
+// TestOAuth2Steps name the commands of this very connector.
+func TestOAuth2Steps(t *testing.T) {
+	t.Parallel()
+	tgt := target()
+	o := &OAuth2{Tenant: "72f988bf-86f1-41af-91ab-2d7cd011db47", Resource: "api://orders", Scopes: []string{"Orders.Read", "Orders.List"}, Restricted: true}
+	tgt.Auth = []Auth{{Kind: AuthOAuth2, OAuth2: o}}
+	steps := strings.Join(tgt.Steps("Jane's Orders"), "\n")
+	for _, want := range []string{
+		"az login --tenant 72f988bf-86f1-41af-91ab-2d7cd011db47",
+		`az ad app create --display-name 'Jane'\''s Orders (Power Platform)' --sign-in-audience AzureADMyOrg --web-redirect-uris ` + RedirectURL,
+		"az ad sp create --id CLIENT-ID",
+		`--api "$(az ad sp show --id 'api://orders' --query appId --output tsv)"`,
+		`"$(az ad sp show --id 'api://orders' --query "oauth2PermissionScopes[?value=='Orders.Read'].id" --output tsv)=Scope"`,
+		`oauth2PermissionScopes[?value=='Orders.List']`,
+		"az ad app credential reset --id CLIENT-ID", "--client-id", "--allow-client CLIENT-ID", "--secret CLIENT-SECRET",
+	} {
+		if !strings.Contains(steps, want) {
+			t.Errorf("the steps lack %s:\n%s", want, steps)
+		}
+	}
+	*o = OAuth2{AuthorizationURL: "https://id.example/a", TokenURL: "https://id.example/t", ClientID: "c", AppsOnly: true}
+	steps = strings.Join(tgt.Steps("Orders"), "\n")
+	if !strings.Contains(steps, RedirectURL) || !strings.Contains(steps, "--app-only") || strings.Contains(steps, "CLIENT-ID") || strings.Contains(steps, "az ") {
+		t.Error(steps)
 	}
 }

@@ -84,16 +84,9 @@ func readdressed(root *object, t Target) *object {
 	}
 	components := out.object("components").shallow()
 	components.remove("securitySchemes")
-	requirement := []any{}
 	schemes := &object{}
-	definitions, _ := t.security()
-	for i, s := range definitions.all() {
-		schemes.set(s.key, t.ways()[i].scheme3())
-		scopes := []any{}
-		if o := t.ways()[i].OAuth2; o != nil {
-			scopes = anys(o.Scopes)
-		}
-		requirement = append(requirement, obj(s.key, scopes))
+	for _, s := range t.schemes() {
+		schemes.set(s.name, s.scheme3())
 	}
 	if schemes.len() > 0 {
 		components.set("securitySchemes", schemes)
@@ -102,7 +95,7 @@ func readdressed(root *object, t Target) *object {
 	if components.len() > 0 {
 		out.set("components", components)
 	}
-	out.set("security", requirement)
+	out.set("security", append([]any{}, t.requirement()...))
 	if paths := root.object("paths"); paths != nil {
 		cleaned := &object{}
 		for _, p := range paths.all() {
@@ -138,7 +131,7 @@ func (a Auth) scheme3() *object {
 		return obj("type", "http", "scheme", "basic")
 	case AuthOAuth2:
 		scopes := &object{}
-		for _, s := range a.OAuth2.Scopes {
+		for _, s := range a.OAuth2.scopes() {
 			scopes.set(s, s)
 		}
 		authorize, token := a.OAuth2.endpoints()

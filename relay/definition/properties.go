@@ -29,9 +29,26 @@ func properties(t Target) *object {
 		policies = append(policies, obj("templateId", "dynamichosturl", "title", "The relay's address", "parameters", obj(
 			"x-ms-apimTemplateParameter.urlTemplate", t.urlTemplate())))
 	}
-	p.set("policyTemplateInstances", policies)
+	p.set("policyTemplateInstances", append(policies, t.keyPolicies(ways)...))
 	return obj("properties", p)
 }
+
+// keyPolicies send the key that is demanded along with another credential: a connection has one type of credential of its own.
+// A relay takes keys in the header even where they may stand in the query.
+func (t Target) keyPolicies(ways []Auth) (policies []any) {
+	for _, a := range ways {
+		if a.Key == nil {
+			continue
+		}
+		policies = append(policies, obj("templateId", "setheader", "title", "The relay's key", "parameters", obj(
+			"x-ms-apimTemplateParameter.name", a.Key.keyHeader(), "x-ms-apimTemplateParameter.value", "@connectionParameters('"+keyParameter+"')",
+			"x-ms-apimTemplateParameter.existsAction", "override", "x-ms-apimTemplate-policySection", "Request")))
+	}
+	return policies
+}
+
+// keyParameter is what a key is called in a connection.
+const keyParameter = "api_key"
 
 // hostParameter is what the relay's address is called in a connection.
 const hostParameter = "relayHost"
@@ -53,9 +70,17 @@ func (t Target) withHost(parameters *object) *object {
 }
 
 func connectionParameters(a Auth) *object {
+	if a.Key != nil {
+		parts := a.parts()
+		all := connectionParameters(parts[0])
+		for _, m := range connectionParameters(parts[1]).all() {
+			all.set(m.key, m.value)
+		}
+		return all
+	}
 	switch a.Kind {
 	case AuthKey:
-		return obj("api_key", secret("API Key", "The API key of this connector, as the relay's admin gave it (sp_...)", false))
+		return obj(keyParameter, secret("API Key", "The API key of this connector, as the relay's admin gave it (sp_...)", false))
 	case AuthOAuth2:
 		return obj("token", obj("type", "oauthSetting", "oAuthSettings", a.OAuth2.settings()))
 	}
@@ -75,13 +100,13 @@ func secret(name, description string, clear bool) *object {
 const RedirectURL = "https://global.consent.azure-apim.net/redirect"
 
 func (o *OAuth2) settings() *object {
-	s := obj("identityProvider", "oauth2generic", "clientId", orText(o.ClientID, "CLIENT-ID"), "scopes", anys(o.Scopes),
+	s := obj("identityProvider", "oauth2generic", "clientId", orText(o.ClientID, "CLIENT-ID"), "scopes", anys(o.scopes()),
 		"redirectMode", "Global", "redirectUrl", RedirectURL, "properties", obj("IsFirstParty", "False"))
 	value := func(v string) *object { return obj("value", v) }
 	if o.Entra() {
 		s.set("identityProvider", "aad")
 		s.set("properties", obj("IsFirstParty", "False", "AzureActiveDirectoryResourceId", o.Resource))
-		s.set("customParameters", obj("loginUri", value("https://login.microsoftonline.com"), "tenantId", value(o.Tenant), "resourceUri", value(o.Resource)))
+		s.set("customParameters", obj("loginUri", value(o.login()), "tenantId", value(o.Tenant), "resourceUri", value(o.Resource)))
 		return s
 	}
 	s.set("customParameters", obj(
@@ -105,6 +130,9 @@ func (t Target) sets(ways []Auth) *object {
 		name, shown := fmt.Sprintf("%s%d", a.Kind, i+1), map[string]string{AuthKey: "API key", AuthBasic: "User name and password", AuthOAuth2: "Sign in (OAuth2)"}[a.Kind]
 		if a.Windows {
 			shown = "Windows account"
+		}
+		if a.Key != nil {
+			shown += ", and an API key"
 		}
 		values = append(values, obj("name", name, "uiDefinition", obj("displayName", shown, "description", shown),
 			"parameters", connectionParameters(a), "metadata", obj("allowSharing", a.Kind != AuthOAuth2)))

@@ -23,13 +23,31 @@ type Auth struct {
 	OAuth2 *OAuth2
 	// Windows says that the name and password of AuthBasic are those of a Windows account.
 	Windows bool
+	// Key, of another kind's Auth, is a key that is demanded along with it; nil: none is.
+	Key *Auth
+}
+
+func (a Auth) keyHeader() string { return orText(a.Header, "X-API-Key") }
+
+// parts are the credentials of one way: what Power Platform has a type of connection for comes first.
+func (a Auth) parts() []Auth {
+	if a.Key == nil {
+		return []Auth{a}
+	}
+	key := *a.Key
+	a.Key = nil
+	return []Auth{a, key}
 }
 
 // OAuth2 is an authorization server as Power Platform has to know it.
 type OAuth2 struct {
-	// Tenant, set for Microsoft Entra ID, is the tenant's ID or name; Resource is the application ID URI of the API that
-	// the relay is (api://...).
-	Tenant, Resource string
+	// Tenant, set for Microsoft Entra ID, is the tenant's ID or name; Resource is the name of the API there: its application
+	// ID URI (api://...) or client GUID. Login is the cloud's sign-on address; empty: the public cloud's.
+	Tenant, Resource, Login string
+	// Restricted says that the connector admits the applications alone that it names: the new client has to be added.
+	Restricted bool
+	// AppsOnly says that it admits applications by themselves alone, and so no connection of Power Platform, which is a person's.
+	AppsOnly bool
 	// For any other server: its authorization and token endpoints. RefreshURL is TokenURL if it is empty.
 	AuthorizationURL, TokenURL, RefreshURL string
 	ClientID                               string
@@ -88,19 +106,52 @@ func (t Target) ways() []Auth {
 // security are the securityDefinitions, and the requirement of all operations. Power Platform uses the first.
 func (t Target) security() (definitions *object, requirement []any) {
 	definitions = &object{}
-	for _, a := range t.ways() {
-		name, scheme := a.scheme()
-		for n := 2; definitions.has(name); n++ {
-			name = fmt.Sprintf("%s%d", strings.TrimRight(name, "0123456789"), n)
-		}
-		definitions.set(name, scheme)
-		scopes := []any{}
-		if a.OAuth2 != nil {
-			scopes = anys(a.OAuth2.Scopes)
-		}
-		requirement = append(requirement, obj(name, scopes))
+	for _, s := range t.schemes() {
+		_, scheme := s.scheme()
+		definitions.set(s.name, scheme)
 	}
-	return definitions, requirement
+	return definitions, t.requirement()
+}
+
+// A scheme is one credential of a way, by its name in a definition.
+type scheme struct {
+	Auth
+	name string
+	way  int
+}
+
+func (t Target) schemes() (all []scheme) {
+	taken := map[string]bool{}
+	for i, way := range t.ways() {
+		for _, a := range way.parts() {
+			base, _ := a.scheme()
+			name := base
+			for n := 2; taken[name]; n++ {
+				name = fmt.Sprintf("%s%d", base, n)
+			}
+			taken[name] = true
+			all = append(all, scheme{a, name, i})
+		}
+	}
+	return all
+}
+
+// requirement has an object for each way, with all of the way's credentials.
+func (t Target) requirement() (list []any) {
+	var last *object
+	way := -1
+	for _, s := range t.schemes() {
+		if s.way != way {
+			last, way = &object{}, s.way
+			list = append(list, last)
+		}
+		scopes := []any{}
+		if s.OAuth2 != nil {
+			scopes = anys(s.OAuth2.scopes())
+		}
+		last.set(s.name, scopes)
+	}
+	return list
 }
 
 func (a Auth) scheme() (string, *object) {
@@ -109,10 +160,10 @@ func (a Auth) scheme() (string, *object) {
 		if a.Query != "" && a.Header == "" {
 			return "api_key", obj("type", "apiKey", "in", "query", "name", a.Query)
 		}
-		return "api_key", obj("type", "apiKey", "in", "header", "name", orText(a.Header, "X-API-Key"))
+		return "api_key", obj("type", "apiKey", "in", "header", "name", a.keyHeader())
 	case AuthOAuth2:
 		scopes := &object{}
-		for _, s := range a.OAuth2.Scopes {
+		for _, s := range a.OAuth2.scopes() {
 			scopes.set(s, s)
 		}
 		authorize, token := a.OAuth2.endpoints()
@@ -124,8 +175,25 @@ func (a Auth) scheme() (string, *object) {
 
 func (o *OAuth2) endpoints() (authorize, token string) {
 	if o.Entra() {
-		base := "https://login.microsoftonline.com/" + o.Tenant + "/oauth2/v2.0/"
+		base := o.login() + "/" + o.Tenant + "/oauth2/v2.0/"
 		return base + "authorize", base + "token"
 	}
 	return o.AuthorizationURL, o.TokenURL
+}
+
+func (o *OAuth2) login() string { return orText(o.Login, "https://login.microsoftonline.com") }
+
+// scopes are what is asked for. Entra wants them with the API's name before them.
+func (o *OAuth2) scopes() []string {
+	if !o.Entra() {
+		return o.Scopes
+	}
+	var out []string
+	for _, s := range o.Scopes {
+		if !strings.Contains(s, "/") {
+			s = strings.TrimSuffix(o.Resource, "/") + "/" + s
+		}
+		out = append(out, s)
+	}
+	return out
 }

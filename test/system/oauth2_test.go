@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -136,12 +137,41 @@ func TestOAuth2Callers(t *testing.T) {
 		t.Errorf("an API that takes its callers' own credentials saw %q", seen.Get("Authorization"))
 	}
 	b.rotateUnderCalls(i, v2)
+	b.exportOfAnIssuer()
 	b.checkTokens(i, v2)
 
 	eventually(t, 30*time.Second, "the calls are on record", func() bool {
 		return strings.Contains(b.logs["relay"].String(), `"principal":"entra:`+entraTenant+"/"+entraPerson+`","client":"`+entraClient+`"`)
 	})
 	b.noSecretsInProcesses()
+}
+
+// exportOfAnIssuer makes a connector's files, for which the relay asks the issuer where tokens come from; key and token are
+// demanded together.
+func (b *box) exportOfAnIssuer() {
+	b.t.Helper()
+	i := issuerOf(b, oidc.Options{Key: oidc.NewKey(b.t, oidc.ES256, "e1")})
+	b.admin(nil, "connector", "publish", gatewayName+"/web", "--name", "erp", "--auth", "key+oauth2", "--issuer", i.URL, "--audience", "erp")
+	key := b.addKey("erp", "only")
+	token := b.secret("a token of the issuer's", i.Token(oidc.Claims{"aud": "erp", "sub": "jane"}))
+	client := b.client(2)
+	for what, c := range map[string]struct {
+		authorization, key string
+		status             int
+	}{
+		"both": {"Bearer " + token, key, 200}, "no key": {"Bearer " + token, "", 401}, "no token": {"", key, 401},
+	} {
+		if status, code, _ := b.callWith(client, "erp", c.authorization, "X-API-Key", c.key); status != c.status {
+			b.t.Errorf("%s: %d %s, want %d", what, status, code, c.status)
+		}
+	}
+	b.admin(nil, "connector", "export", gatewayName+"/erp", "--out", b.path("files"))
+	properties, err := os.ReadFile(b.path("files/apiProperties.json"))
+	for _, want := range []string{i.URL + "/authorize", i.URL + "/token", `"api_key"`, `"setheader"`} {
+		if err != nil || !strings.Contains(string(properties), want) {
+			b.t.Errorf("apiProperties.json lacks %s: %v\n%s", want, err, properties)
+		}
+	}
 }
 
 // rotateUnderCalls has the issuer change its key under callers that get a fresh token for each call, and fall silent after.
