@@ -3,22 +3,12 @@ package admin_test
 import (
 	"bytes"
 	"context"
-	"crypto"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
-	"fmt"
 	"io"
 	"log/slog"
-	"maps"
-	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,68 +16,26 @@ import (
 	"sallyport/relay/connector"
 	"sallyport/relay/gateway"
 	"sallyport/relay/store"
+	"sallyport/test/oidc"
 )
 
-// An issuer is an OpenID Connect one, as far as verifying goes.
-type issuer struct {
-	*httptest.Server
-	key  *rsa.PrivateKey
-	down atomic.Bool
-}
+// An issuer is an OpenID Connect one for the admin API.
+type issuer struct{ *oidc.Issuer }
 
-func newIssuer(t *testing.T) *issuer {
+func newIssuer(t *testing.T) issuer {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	i := &issuer{key: key}
-	i.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-		switch {
-		case i.down.Load():
-			http.Error(w, "down", http.StatusServiceUnavailable)
-		case q.URL.Path == "/.well-known/openid-configuration":
-			fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":%q,"token_endpoint":%q}`, i.URL, i.URL+"/keys", i.URL+"/token")
-		default:
-			fmt.Fprintf(w, `{"keys":[{"kty":"RSA","use":"sig","kid":"k1","n":%q,"e":%q}]}`,
-				b64(key.N.Bytes()), b64(big.NewInt(int64(key.E)).Bytes()))
-		}
-	}))
-	t.Cleanup(i.Close)
-	return i
+	return issuer{oidc.Start(t, oidc.Options{})}
 }
 
-func b64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
-
-// token makes one for the admin API; changes take the place of claims, and nil takes one away.
-func (i *issuer) token(t *testing.T, key *rsa.PrivateKey, changes map[string]any) string {
-	t.Helper()
-	claims := map[string]any{
-		"iss": i.URL, "aud": "admin-api", "sub": "s-1", "name": "Ada\nLovelace", "exp": time.Now().Add(time.Hour).Unix(),
-		"roles": []string{"All"},
-	}
-	maps.Copy(claims, changes)
-	maps.DeleteFunc(claims, func(_ string, v any) bool { return v == nil })
-	body, err := json.Marshal(claims)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signing := b64([]byte(`{"alg":"RS256","kid":"k1"}`)) + "." + b64(body)
-	sum := sha256.Sum256([]byte(signing))
-	sig, err := rsa.SignPKCS1v15(nil, key, crypto.SHA256, sum[:])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signing + "." + b64(sig)
+// claims of a token for the admin API; changes are as those of oidc.Claims.With.
+func (i issuer) claims(changes ...any) oidc.Claims {
+	return i.Usual(oidc.Claims{"aud": "admin-api", "sub": "s-1", "name": "Ada\nLovelace", "roles": []string{"All"}}).With(changes...)
 }
 
-func (i *issuer) as(t *testing.T, roles any) string {
-	t.Helper()
-	return i.token(t, i.key, map[string]any{"roles": roles})
-}
+func (i issuer) as(roles any) string { return i.Key().Sign(i.claims("roles", roles)) }
 
 // remote serves the admin API as over HTTPS. There are gateways plant1 and plant2.
-func remote(t *testing.T, i *issuer) (url string, log *bytes.Buffer) {
+func remote(t *testing.T, i issuer) (url string, log *bytes.Buffer) {
 	t.Helper()
 	dir := t.TempDir()
 	log = &bytes.Buffer{}
@@ -153,7 +101,7 @@ func TestRolesDecide(t *testing.T) {
 	t.Parallel()
 	i := newIssuer(t)
 	url, _ := remote(t, i)
-	all, look, p1, none := i.as(t, "All"), i.as(t, []string{"x", "Look"}), i.as(t, []string{"P1"}), i.as(t, nil)
+	all, look, p1, none := i.as("All"), i.as([]string{"x", "Look"}), i.as([]string{"P1"}), i.as(nil)
 	publish := func(gw string) string { return `{"gateway":"` + gw + `","name":"orders","auth":["key"]}` }
 	for _, c := range []struct {
 		who, token, method, path, body string
@@ -173,6 +121,10 @@ func TestRolesDecide(t *testing.T) {
 		{"a publisher", p1, "POST", "/v1/connectors/plant2/orders/keys", `{"name":"k"}`, 403},
 		{"a publisher", p1, "PUT", "/v1/connectors/plant2/orders", publish("plant1"), 403},
 		{"a publisher", p1, "DELETE", "/v1/connectors/plant2/orders", "", 403},
+		{"a publisher", p1, "POST", "/v1/connectors/plant1/orders/token", `{"token":"x"}`, 400}, // it takes none
+		{"a publisher", p1, "POST", "/v1/connectors/plant2/orders/token", `{"token":"x"}`, 403},
+		{"a viewer", look, "POST", "/v1/connectors/plant1/orders/token", `{"token":"x"}`, 403},
+		{"a viewer", look, "GET", "/v1/connectors/plant1/orders/issuer", "", 403},
 		{"a publisher", p1, "DELETE", "/v1/gateways/plant1", "", 403},
 		{"a viewer", look, "GET", "/v1/log", "", 403},
 		{"a viewer", look, "GET", "/v1/backup", "", 403},
@@ -207,23 +159,18 @@ func TestTokensThatDoNotCount(t *testing.T) {
 	t.Parallel()
 	i, other := newIssuer(t), newIssuer(t)
 	url, log := remote(t, i)
-	stranger, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	good := i.as(t, "All")
-	parts := strings.Split(good, ".")
+	good := i.as("All")
 	for name, token := range map[string]string{
-		"expired":               i.token(t, i.key, map[string]any{"exp": time.Now().Add(-time.Minute).Unix()}),
-		"without an end":        i.token(t, i.key, map[string]any{"exp": nil}),
-		"another audience":      i.token(t, i.key, map[string]any{"aud": "connector"}),
-		"no audience":           i.token(t, i.key, map[string]any{"aud": nil}),
-		"no subject":            i.token(t, i.key, map[string]any{"sub": nil}),
-		"another issuer":        other.as(t, "All"),
-		"our issuer's name":     other.token(t, other.key, map[string]any{"iss": i.URL}),
-		"another key":           i.token(t, stranger, nil),
-		"not signed":            b64([]byte(`{"alg":"none"}`)) + "." + parts[1] + ".",
-		"a shared secret":       b64([]byte(`{"alg":"HS256","kid":"k1"}`)) + "." + parts[1] + "." + parts[2],
+		"expired":               i.Key().Sign(i.claims("exp", time.Now().Add(-time.Minute).Unix())),
+		"without an end":        i.Key().Sign(i.claims("exp", nil)),
+		"another audience":      i.Key().Sign(i.claims("aud", "connector")),
+		"no audience":           i.Key().Sign(i.claims("aud", nil)),
+		"no subject":            i.Key().Sign(i.claims("sub", nil)),
+		"another issuer":        other.as("All"),
+		"our issuer's name":     other.Key().Sign(i.claims()),
+		"another key":           oidc.NewKey(t, oidc.RS256, "k1").Sign(i.claims()),
+		"not signed":            oidc.Unsigned(map[string]any{"alg": "none"}, i.claims()),
+		"a shared secret":       oidc.HMAC(i.Key().PublicPEM(), map[string]any{"alg": "HS256", "kid": "k1"}, i.claims()),
 		"larger than it may be": good + strings.Repeat("a", 20<<10),
 		"no token":              "x",
 	} {
@@ -251,8 +198,8 @@ func TestActorIsOnRecord(t *testing.T) {
 	t.Parallel()
 	i := newIssuer(t)
 	url, log := remote(t, i)
-	ask(t, "POST", url+"/v1/gateways", i.as(t, "All"), `{"name":"plant3"}`)
-	ask(t, "DELETE", url+"/v1/gateways/plant1", i.as(t, "Look"), "")
+	ask(t, "POST", url+"/v1/gateways", i.as("All"), `{"name":"plant3"}`)
+	ask(t, "DELETE", url+"/v1/gateways/plant1", i.as("Look"), "")
 	for _, want := range []string{`"msg":"admin: gateway added","actor":"oidc:s-1 (AdaLovelace)"`, `"msg":"admin: refused","actor":"oidc:s-1 (AdaLovelace)"`} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("the log lacks %s:\n%s", want, log)
@@ -264,12 +211,12 @@ func TestIssuerOutage(t *testing.T) {
 	t.Parallel()
 	i := newIssuer(t)
 	url, _ := remote(t, i)
-	i.down.Store(true)
-	token := i.as(t, "All")
+	i.Down.Store(true)
+	token := i.as("All")
 	if status, head, _ := ask(t, "GET", url+"/v1/status", token, ""); status != 503 || head.Get("Retry-After") == "" {
 		t.Errorf("in an outage: %d", status)
 	}
-	i.down.Store(false)
+	i.Down.Store(false)
 	if status, _, text := ask(t, "GET", url+"/v1/status", token, ""); status != 200 {
 		t.Errorf("after it: %d %s", status, text)
 	}

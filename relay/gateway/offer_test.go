@@ -46,3 +46,22 @@ func TestPolicyHashIsKeptWhole(t *testing.T) {
 		t.Errorf("%+v, %v; want the policy %s", o, err, hash)
 	}
 }
+
+// TestWhoWantsCallersTokens: no API but one whose agent asks for them in so many words, and then from that agent's links alone.
+func TestWhoWantsCallersTokens(t *testing.T) {
+	t.Parallel()
+	o, err := parseOffer([]byte(`{"apis":[{"name":"own","caller_token":true},{"name":"web"},{"name":"not","caller_token":false}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var l Link
+	if l.WantsToken("own") {
+		t.Error("a link without an offer wants tokens")
+	}
+	l.offer.Store(o)
+	for api, want := range map[string]bool{"own": true, "web": false, "not": false, "other": false} {
+		if got := l.WantsToken(api); got != want {
+			t.Errorf("%s: %t", api, got)
+		}
+	}
+}

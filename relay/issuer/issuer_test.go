@@ -1,76 +1,31 @@
 package issuer_test
 
 import (
-	"crypto"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"math/big"
 	"net/http"
 	"net/http/httptest"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"sallyport/relay/issuer"
+	"sallyport/test/oidc"
 )
 
-// A server is an OpenID Connect issuer with one key at a time.
-type server struct {
-	*httptest.Server
-	key     atomic.Pointer[rsa.PrivateKey]
-	down    atomic.Bool
-	fetches atomic.Int32
-}
-
-func newServer(t *testing.T) *server {
+func newKey(t *testing.T, id string) *oidc.Key {
 	t.Helper()
-	s := &server{}
-	s.key.Store(newKey(t))
-	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-		s.fetches.Add(1)
-		switch {
-		case s.down.Load():
-			w.WriteHeader(http.StatusServiceUnavailable)
-		case q.URL.Path == "/.well-known/openid-configuration":
-			fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":%q}`, s.URL, s.URL+"/keys")
-		default:
-			key := s.key.Load()
-			fmt.Fprintf(w, `{"keys":[{"kty":"RSA","use":"sig","kid":%q,"n":%q,"e":%q}]}`, name(key), b64(key.N.Bytes()), b64(big.NewInt(int64(key.E)).Bytes()))
-		}
-	}))
-	t.Cleanup(s.Close)
-	return s
+	return oidc.NewKey(t, oidc.RS256, id)
 }
-
-func newKey(t *testing.T) *rsa.PrivateKey {
-	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func name(key *rsa.PrivateKey) string { return b64(key.N.Bytes()[:6]) }
-func b64(b []byte) string             { return base64.RawURLEncoding.EncodeToString(b) }
 
 // token is one of the issuer's, by this key.
-func (s *server) token(t *testing.T, key *rsa.PrivateKey, kid string) string {
-	t.Helper()
-	head, _ := json.Marshal(map[string]string{"alg": "RS256", "kid": kid})
-	body, _ := json.Marshal(map[string]any{"iss": s.URL, "sub": "s", "aud": "a", "exp": time.Now().Add(time.Hour).Unix()})
-	text := b64(head) + "." + b64(body)
-	sum := sha256.Sum256([]byte(text))
-	sig, err := rsa.SignPKCS1v15(nil, key, crypto.SHA256, sum[:])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text + "." + b64(sig)
+func token(s *oidc.Issuer, key *oidc.Key) string {
+	return key.Sign(s.Usual(oidc.Claims{"sub": "s", "aud": "a"}))
+}
+
+// renamed is a key under another name.
+func renamed(key *oidc.Key, id string) *oidc.Key {
+	out := *key
+	out.ID = id
+	return &out
 }
 
 // verify gives what became of a token: "", "refused" or "unavailable".
@@ -88,18 +43,18 @@ func verify(t *testing.T, i *issuer.Issuer, token string) string {
 // Anybody can send tokens that name unknown keys. They make nobody ask the issuer again and again, and lock nobody out.
 func TestUnknownKeysDoNotHammerTheIssuer(t *testing.T) {
 	t.Parallel()
-	s := newServer(t)
+	s := oidc.Start(t, oidc.Options{})
 	i := issuer.New(s.URL)
-	good, stranger := s.token(t, s.key.Load(), name(s.key.Load())), newKey(t)
+	good, stranger := token(s, s.Key()), newKey(t, "k1")
 	if got := verify(t, i, good); got != "" {
 		t.Fatalf("a good token: %s", got)
 	}
 	for n := range 200 {
-		if got := verify(t, i, s.token(t, stranger, fmt.Sprint("unknown", n))); got != "refused" {
+		if got := verify(t, i, token(s, renamed(stranger, fmt.Sprint("unknown", n)))); got != "refused" {
 			t.Fatalf("token %d of a stranger: %q", n, got)
 		}
 	}
-	if n := s.fetches.Load(); n > 12 {
+	if n := s.Fetches.Load(); n > 12 {
 		t.Errorf("the issuer was asked %d times", n)
 	}
 	if got := verify(t, i, good); got != "" {
@@ -110,32 +65,32 @@ func TestUnknownKeysDoNotHammerTheIssuer(t *testing.T) {
 // During an outage each token is told so, and the issuer, which has trouble enough, is left alone.
 func TestAnOutageIsNotATokensFault(t *testing.T) {
 	t.Parallel()
-	s := newServer(t)
+	s := oidc.Start(t, oidc.Options{})
 	i := issuer.New(s.URL)
-	token := s.token(t, s.key.Load(), name(s.key.Load()))
-	s.down.Store(true)
-	if got := verify(t, i, token); got != "unavailable" {
+	good := token(s, s.Key())
+	s.Down.Store(true)
+	if got := verify(t, i, good); got != "unavailable" {
 		t.Errorf("before its keys were known: %q", got)
 	}
-	s.down.Store(false)
-	if got := verify(t, i, token); got != "" {
+	s.Down.Store(false)
+	if got := verify(t, i, good); got != "" {
 		t.Errorf("after it: %q", got)
 	}
-	s.down.Store(true)
-	if got := verify(t, i, token); got != "" {
+	s.Down.Store(true)
+	if got := verify(t, i, good); got != "" {
 		t.Errorf("with the keys at hand: %q", got)
 	}
-	if got := verify(t, i, s.token(t, newKey(t), "new")); got != "unavailable" {
+	if got := verify(t, i, token(s, newKey(t, "new"))); got != "unavailable" {
 		t.Errorf("an unknown key: %q", got)
 	}
 	other := issuer.New(s.URL)
-	before := s.fetches.Load()
+	before := s.Fetches.Load()
 	for range 50 {
-		if got := verify(t, other, token); got != "unavailable" {
+		if got := verify(t, other, good); got != "unavailable" {
 			t.Fatalf("%q", got)
 		}
 	}
-	if n := s.fetches.Load() - before; n > 12 {
+	if n := s.Fetches.Load() - before; n > 12 {
 		t.Errorf("the issuer was asked %d times", n)
 	}
 }
@@ -143,14 +98,14 @@ func TestAnOutageIsNotATokensFault(t *testing.T) {
 // A new key of the issuer's counts at once.
 func TestANewKeyCounts(t *testing.T) {
 	t.Parallel()
-	s := newServer(t)
+	s := oidc.Start(t, oidc.Options{})
 	i := issuer.New(s.URL)
-	if got := verify(t, i, s.token(t, s.key.Load(), name(s.key.Load()))); got != "" {
+	if got := verify(t, i, token(s, s.Key())); got != "" {
 		t.Fatal(got)
 	}
-	next := newKey(t)
-	s.key.Store(next)
-	if got := verify(t, i, s.token(t, next, name(next))); got != "" {
+	next := newKey(t, "next")
+	s.Rotate(next)
+	if got := verify(t, i, token(s, next)); got != "" {
 		t.Errorf("a token by the new key: %q", got)
 	}
 }

@@ -3,15 +3,8 @@
 package system
 
 import (
-	"crypto"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha256"
-	"crypto/tls"
-	"encoding/json"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -21,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"sallyport/test/oidc"
 )
 
 // adminName is the admin API's host in this test; it is in the box's certificate.
@@ -28,8 +23,7 @@ const adminName = "orders.example.com"
 
 // An issuer signs people on by device code, and automation by a client's secret.
 type issuer struct {
-	url     string
-	key     *rsa.PrivateKey
+	*oidc.Issuer
 	life    time.Duration
 	polls   atomic.Int32
 	refresh atomic.Int32
@@ -37,37 +31,16 @@ type issuer struct {
 
 func newIssuer(b *box, life time.Duration) *issuer {
 	b.t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	i := &issuer{key: key, life: life}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintf(w, `{"issuer":%[1]q,"token_endpoint":"%[2]s/token","device_authorization_endpoint":"%[2]s/device","jwks_uri":"%[2]s/keys"}`, i.url, i.url)
-	})
-	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintf(w, `{"keys":[{"kty":"RSA","use":"sig","kid":"k1","n":%q,"e":%q}]}`, b64(key.N.Bytes()), b64(big.NewInt(int64(key.E)).Bytes()))
-	})
-	mux.HandleFunc("POST /device", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		fmt.Fprintf(w, `{"device_code":"d1","user_code":"ABCD-EFGH","verification_uri":"%s/activate","expires_in":600,"interval":1}`, i.url)
-	})
-	mux.HandleFunc("POST /token", i.token)
-	srv := httptest.NewUnstartedServer(mux)
-	pair, err := tls.LoadX509KeyPair(b.path("tls.pem"), b.path("tls.key"))
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	srv.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
-	srv.StartTLS()
-	b.t.Cleanup(srv.Close)
-	i.url = strings.Replace(srv.URL, "127.0.0.1", hostName, 1)
+	i := &issuer{life: life}
+	i.Issuer = issuerOf(b, oidc.Options{Token: i.token, Device: i.device})
 	return i
 }
 
+func (i *issuer) device(w http.ResponseWriter, _ *http.Request) {
+	fmt.Fprintf(w, `{"device_code":"d1","user_code":"ABCD-EFGH","verification_uri":"%s/activate","expires_in":600,"interval":1}`, i.URL)
+}
+
 func (i *issuer) token(w http.ResponseWriter, q *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
 	refuse := func(code string) {
 		w.WriteHeader(http.StatusBadRequest)
 		fmt.Fprintf(w, `{"error":%q}`, code)
@@ -99,14 +72,9 @@ func (i *issuer) token(w http.ResponseWriter, q *http.Request) {
 }
 
 func (i *issuer) give(w io.Writer, subject, name, role, refresh string) {
-	claims, _ := json.Marshal(map[string]any{
-		"iss": i.url, "aud": "admin-api", "sub": subject, "name": name, "roles": []string{role}, "exp": time.Now().Add(i.life).Unix(),
-	})
-	signing := b64([]byte(`{"alg":"RS256","kid":"k1"}`)) + "." + b64(claims)
-	sum := sha256.Sum256([]byte(signing))
-	sig, _ := rsa.SignPKCS1v15(nil, i.key, crypto.SHA256, sum[:])
-	fmt.Fprintf(w, `{"token_type":"Bearer","expires_in":%d,"access_token":%q,"refresh_token":%q}`,
-		int(i.life.Seconds()), signing+"."+b64(sig), refresh)
+	fmt.Fprintf(w, `{"token_type":"Bearer","expires_in":%d,"access_token":%q,"refresh_token":%q}`, int(i.life.Seconds()), i.Token(oidc.Claims{
+		"aud": "admin-api", "sub": subject, "name": name, "roles": []string{role}, "exp": time.Now().Add(i.life).Unix(),
+	}), refresh)
 }
 
 // wayTo is a proxy that leads every CONNECT to one address, so that commands reach a name that no resolver knows.
@@ -144,7 +112,7 @@ func TestAdminOverHTTPS(t *testing.T) {
 	i := newIssuer(b, 5*time.Second)
 	b.extraRelay = fmt.Sprintf("admin:\n  host: %s\n  oidc:\n    issuer: %s\n    audience: [admin-api]\n    client: cli\n"+
 		"    scopes: [admin-api/.default, offline_access]\n    roles:\n      - {value: Sallyport.Admin, role: admin}\n"+
-		"      - {value: Sallyport.Plant1, role: publisher, gateways: [%s]}\n", adminName, i.url, gatewayName)
+		"      - {value: Sallyport.Plant1, role: publisher, gateways: [%s]}\n", adminName, i.URL, gatewayName)
 	b.relayEnv = []string{"SSL_CERT_FILE=" + b.path("ca.pem")}
 	b.startRelay()
 	if err := b.join(b.addGateway()); err != nil {
@@ -167,7 +135,7 @@ func TestAdminOverHTTPS(t *testing.T) {
 	if out, err := run(nil, "login", base); err != nil || !strings.Contains(out, "oidc:person-1 (Ada), role admin") {
 		t.Fatalf("login: %v\n%s", err, out)
 	}
-	if said := b.commands.String(); !strings.Contains(said, "ABCD-EFGH") || !strings.Contains(said, i.url+"/activate") {
+	if said := b.commands.String(); !strings.Contains(said, "ABCD-EFGH") || !strings.Contains(said, i.URL+"/activate") {
 		t.Errorf("login does not say where to sign on and with which code: %s", said)
 	}
 	files, err := filepath.Glob(login + "/*")

@@ -3,21 +3,14 @@
 package system
 
 import (
-	"crypto"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha256"
-	"crypto/tls"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
-	"math/big"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"sallyport/test/oidc"
 )
 
 const (
@@ -29,64 +22,32 @@ const (
 
 // An authority has the shapes of Entra's sign-on for one application, with TLS by the box's CA.
 type authority struct {
-	url    string
-	key    *rsa.PrivateKey
+	*oidc.Issuer
 	secret string
 	life   time.Duration
-	down   atomic.Bool
+	down   atomic.Bool // it gives no tokens
 	given  atomic.Int32
 }
 
 func newAuthority(b *box, secret string, life time.Duration) *authority {
 	b.t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	a := &authority{key: key, secret: secret, life: life}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{tenant}/v2.0/.well-known/openid-configuration", func(w http.ResponseWriter, q *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		fmt.Fprintf(w, `{"issuer":"%[1]s/%[2]s/v2.0","token_endpoint":"%[1]s/%[2]s/oauth2/v2.0/token",`+
-			`"authorization_endpoint":"%[1]s/%[2]s/oauth2/v2.0/authorize","jwks_uri":"%[1]s/%[2]s/discovery/v2.0/keys"}`, a.url, q.PathValue("tenant"))
-	})
-	mux.HandleFunc("GET /{tenant}/discovery/v2.0/keys", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintf(w, `{"keys":[{"kty":"RSA","use":"sig","kid":"k1","n":%q,"e":%q}]}`,
-			b64(key.N.Bytes()), b64(big.NewInt(int64(key.E)).Bytes()))
-	})
-	mux.HandleFunc("POST /{tenant}/oauth2/v2.0/token", a.token)
-	srv := httptest.NewUnstartedServer(mux)
-	pair, err := tls.LoadX509KeyPair(b.path("tls.pem"), b.path("tls.key"))
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	srv.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
-	srv.StartTLS()
-	b.t.Cleanup(srv.Close)
-	a.url = strings.Replace(srv.URL, "127.0.0.1", hostName, 1)
+	a := &authority{secret: secret, life: life}
+	a.Issuer = issuerOf(b, oidc.Options{Tenant: entraTenant, Token: a.token})
 	return a
 }
 
-func b64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
-
-// token gives the application one to whoever has its secret.
+// token gives the application one to whoever has its secret. It is good for no less than expires_in says, as Entra's are.
 func (a *authority) token(w http.ResponseWriter, q *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
 	if a.down.Load() || q.PostFormValue("client_secret") != a.secret || q.PostFormValue("client_id") != entraClient {
 		w.WriteHeader(http.StatusUnauthorized)
 		fmt.Fprint(w, `{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided."}`)
 		return
 	}
 	a.given.Add(1)
-	now := time.Now()
-	claims, _ := json.Marshal(map[string]any{
-		"iss": a.url + "/" + entraTenant + "/v2.0", "aud": entraRelay, "ver": "2.0", "tid": entraTenant, "azp": entraClient,
-		"oid": entraObject, "sub": entraObject, "iat": now.Unix(), "exp": now.Add(a.life).Unix(), "roles": []string{"Agent.Link"},
-	})
-	signing := b64([]byte(`{"alg":"RS256","typ":"JWT","kid":"k1"}`)) + "." + b64(claims)
-	sum := sha256.Sum256([]byte(signing))
-	sig, _ := rsa.SignPKCS1v15(nil, a.key, crypto.SHA256, sum[:])
-	fmt.Fprintf(w, `{"token_type":"Bearer","expires_in":%d,"access_token":%q}`, int(a.life.Seconds()), signing+"."+b64(sig))
+	fmt.Fprintf(w, `{"token_type":"Bearer","expires_in":%d,"access_token":%q}`, int(a.life.Seconds()), a.Token(oidc.Claims{
+		"aud": entraRelay, "ver": "2.0", "tid": entraTenant, "azp": entraClient, "oid": entraObject, "sub": entraObject,
+		"exp": time.Now().Add(a.life + time.Second).Unix(), "roles": []string{"Agent.Link"},
+	}))
 }
 
 // TestEntra: an agent without a join signs on with an application's token, renews it while its links stay up, and its links
@@ -96,14 +57,14 @@ func TestEntra(t *testing.T) {
 	u := newUpstream(t)
 	b := newBox(t, racy)
 	a := newAuthority(b, b.secret("the application's secret", "s3cret-of-the-application"), 12*time.Second)
-	b.extraRelay = fmt.Sprintf("entra: {tenant: %s, audience: [%s], authority: %s}\n", entraTenant, entraRelay, a.url)
+	b.extraRelay = fmt.Sprintf("entra: {tenant: %s, audience: [%s], authority: %s}\n", entraTenant, entraRelay, a.Base)
 	b.relayEnv = []string{"SSL_CERT_FILE=" + b.path("ca.pem")}
 	b.startRelay()
 	b.addGateway()
 	var status struct{ SigningKey string }
 	b.admin(&status, "status")
 	b.extraAgent = fmt.Sprintf("identity:\n  entra:\n    credential: client-secret\n    tenant: %s\n    client: %s\n    scope: %s/.default\n"+
-		"    relay_key: %s\n    secret: entra\n    authority: %s\n", entraTenant, entraClient, entraRelay, status.SigningKey, a.url)
+		"    relay_key: %s\n    secret: entra\n    authority: %s\n", entraTenant, entraClient, entraRelay, status.SigningKey, a.Base)
 	b.configure(api("web", u.url, "", everything))
 	if _, err := b.command(a.secret+"\n", b.agentEnv, b.bin.agent, "secret", "set", "entra", "--config", b.path("agent.yaml")); err != nil {
 		t.Fatal(err)
