@@ -91,6 +91,7 @@ type aCall struct {
 	Gateway   string    `json:"gateway"`
 	Connector string    `json:"connector"`
 	Key       string    `json:"key"`
+	Principal string    `json:"principal"`
 	Remote    string    `json:"remote"`
 	Method    string    `json:"method"`
 	Path      string    `json:"path"`
@@ -109,6 +110,10 @@ func showCall(w io.Writer, event []byte) error {
 	if err := json.Unmarshal(event, &c); err != nil {
 		return fmt.Errorf("read an event: %w", err)
 	}
+	by := ""
+	if c.Principal != "" && c.Principal != "key:"+c.Key { // a key's name stands there already
+		by = " by=" + c.Principal
+	}
 	said := ""
 	if c.Code != "" {
 		said = " " + c.Code + " (" + c.Origin + ")"
@@ -116,8 +121,8 @@ func showCall(w io.Writer, event []byte) error {
 	if c.Broken {
 		said += " broken off"
 	}
-	_, err := fmt.Fprintf(w, "%s %d %s %s %.1fms key=%s from=%s id=%s%s\n", stamp(c.Time), c.Status, plainText(c.Method), plainText(c.Path),
-		c.Ms.Total, cmp.Or(plainText(c.Key), "-"), plainText(c.Remote), plainText(c.ID), plainText(said))
+	_, err := fmt.Fprintf(w, "%s %d %s %s %.1fms key=%s%s from=%s id=%s%s\n", stamp(c.Time), c.Status, plainText(c.Method), plainText(c.Path),
+		c.Ms.Total, cmp.Or(plainText(c.Key), "-"), plainText(by), plainText(c.Remote), plainText(c.ID), plainText(said))
 	return err
 }
 

@@ -143,6 +143,10 @@ func TestOAuth2Callers(t *testing.T) {
 	eventually(t, 30*time.Second, "the calls are on record", func() bool {
 		return strings.Contains(b.logs["relay"].String(), `"principal":"entra:`+entraTenant+"/"+entraPerson+`","client":"`+entraClient+`"`)
 	})
+	eventually(t, 30*time.Second, "the command shows who called", func() bool {
+		out, err := b.tryAdmin("log")
+		return err == nil && strings.Contains(string(out), " key=- by=entra:"+entraTenant+"/"+entraPerson+" from=127.0.0.1")
+	})
 	b.noSecretsInProcesses()
 }
 
