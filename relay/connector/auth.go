@@ -76,7 +76,7 @@ func (c *call) proveAll(pub *Published, methods []string, s shown, proofs map[st
 		}
 	}
 	var principals []string
-	c.event.Client = "" // of a token that did not suffice
+	c.event.Client, c.token = "", nil // of a token that did not suffice
 	for _, m := range methods {
 		p := proofs[m]
 		principals = append(principals, p.principal)

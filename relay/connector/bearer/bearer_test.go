@@ -171,6 +171,9 @@ func TestTokensOfTheIssuer(t *testing.T) {
 		"issued in the future":        {base, claims.With("iat", at(10*time.Minute)), "unfit: not valid before"},
 		"no subject":                  {base, claims.With("sub", nil), "unfit: sub"},
 		"a subject as number":         {base, claims.With("sub", 7), "unfit: sub"},
+		"an ID token":                 {base, claims.With("at_hash", "x"), "unfit: ID token"},
+		"an ID token of a code":       {base, claims.With("c_hash", "x"), "unfit: ID token"},
+		"an ID token of Keycloak's":   {base, claims.With("typ", "ID"), "unfit: ID token"},
 		"a long subject":              {base, claims.With("sub", strings.Repeat("s", 300)), "unfit: sub"},
 		"an allowed client":           {with(func(r *bearer.Rule) { r.Clients = []string{"x", "flow"} }), claims, ""},
 		"another client":              {with(func(r *bearer.Rule) { r.Clients = []string{"x"} }), claims, `insufficient: application "flow"`},
@@ -214,6 +217,40 @@ func TestAlgorithms(t *testing.T) {
 		i := oidc.Start(t, oidc.Options{Key: oidc.NewKey(t, alg, "k")})
 		j := judge(t, bearer.Rule{Issuer: i.URL, Audience: []string{"a"}})
 		wants(t, alg, outcome(t, j, i.Token(oidc.Claims{"aud": "a", "sub": "s"})), "")
+	}
+}
+
+// TestTokensEndWhileTheyAreKnown: that a token was good a moment ago does not make it last longer, and a token that is good
+// costs the issuer nothing.
+func TestTokensEndWhileTheyAreKnown(t *testing.T) {
+	t.Parallel()
+	i := oidc.Start(t, oidc.Options{Key: oidc.NewKey(t, oidc.ES256, "k1")})
+	j := judge(t, bearer.Rule{Issuer: i.URL, Audience: []string{"a"}, Leeway: time.Second})
+	lasting := i.Token(oidc.Claims{"aud": "a", "sub": "s"})
+	short := i.Token(oidc.Claims{"aud": "a", "sub": "s", "exp": time.Now().Add(2 * time.Second).Unix()})
+	known := false
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		_, err := j.Judge(t.Context(), short)
+		if known = known || err == nil; err != nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the token never ended")
+		}
+	}
+	if !known {
+		t.Log("the machine was too slow to see the token while it was good")
+	}
+	wants(t, "a token that lasts", outcome(t, j, lasting), "")
+	i.Down.Store(true)
+	before := i.Fetches.Load()
+	for range 100 {
+		if _, err := j.Judge(t.Context(), lasting); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := i.Fetches.Load() - before; n != 0 {
+		t.Errorf("the issuer was asked %d times", n)
 	}
 }
 

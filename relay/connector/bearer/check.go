@@ -158,6 +158,11 @@ func (e *examination) caller() (string, error) {
 
 func (e *examination) named() error {
 	t := e.t
+	_, access := t.claims["at_hash"]
+	_, code := t.claims["c_hash"]
+	if access || code || t.text("typ") == "ID" { // OpenID Connect Core section 3.1.3.6; Keycloak
+		return refuse(Unfit, "it is an ID token, which tells an application who has signed on; an API takes access tokens")
+	}
 	if e.j.rule.Entra() {
 		e.who.Client = t.text("azp")
 		if t.text("iss") == e.j.v1 {
