@@ -17,7 +17,7 @@ import (
 
 	"sallyport/relay/admin"
 	"sallyport/relay/connector"
-	"sallyport/relay/connector/bearer"
+	"sallyport/internal/bearer"
 	"sallyport/relay/definition"
 )
 

@@ -9,9 +9,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"sallyport/internal/bearer"
 	"sallyport/internal/hidden"
 	"sallyport/relay/connector"
-	"sallyport/relay/connector/bearer"
 )
 
 // tokens are the flags of connector publish that say which access tokens count.

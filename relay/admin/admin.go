@@ -25,9 +25,9 @@ import (
 	"net/http"
 	"time"
 
+	"sallyport/internal/issuer"
 	"sallyport/relay/connector"
 	"sallyport/relay/gateway"
-	"sallyport/relay/issuer"
 	"sallyport/relay/store"
 	"sallyport/relay/syslog"
 )

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"sallyport/relay/issuer"
+	"sallyport/internal/issuer"
 )
 
 // maxLabel bounds what is taken over from a token into the log.

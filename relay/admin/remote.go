@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"sallyport/relay/issuer"
+	"sallyport/internal/issuer"
 )
 
 // A Role is what a principal may do over HTTPS.

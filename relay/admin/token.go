@@ -6,8 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"sallyport/internal/bearer"
 	"sallyport/relay/connector"
-	"sallyport/relay/connector/bearer"
 )
 
 // CheckToken is the body of POST /v1/connectors/{gateway}/{name}/token. The token is looked at and forgotten.

@@ -13,7 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"sallyport/relay/connector/bearer"
+	"sallyport/internal/bearer"
 	"sallyport/relay/store"
 )
 

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"sallyport/relay/connector/bearer"
-	"sallyport/relay/issuer"
+	"sallyport/internal/bearer"
+	"sallyport/internal/issuer"
 )
 
 // retryIssuer is when to come again if the issuer's keys cannot be had. It is asked no more often than that.

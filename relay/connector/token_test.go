@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/internal/bearer"
 	"sallyport/relay/connector"
-	"sallyport/relay/connector/bearer"
 	"sallyport/test/oidc"
 	"sallyport/tunnel"
 )

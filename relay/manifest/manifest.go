@@ -17,8 +17,8 @@ import (
 	"time"
 
 	"sallyport/configs"
+	"sallyport/internal/bearer"
 	"sallyport/relay/connector"
-	"sallyport/relay/connector/bearer"
 	"sallyport/relay/gateway"
 )
 

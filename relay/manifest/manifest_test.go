@@ -8,8 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"sallyport/internal/bearer"
 	"sallyport/relay/connector"
-	"sallyport/relay/connector/bearer"
 )
 
 // TestEverySettingIsInTheFile: a setting that the file does not know would be lost by an export and reset by an apply, who may

@@ -24,7 +24,7 @@ import (
 
 	"github.com/coreos/go-oidc/v3/oidc"
 
-	"sallyport/relay/issuer"
+	"sallyport/internal/issuer"
 )
 
 const (

@@ -1,8 +1,9 @@
-// Package bearer judges the access tokens (RFC 6750, RFC 9068) that a connector's callers show: of one OpenID Connect issuer,
-// or of one Microsoft Entra ID tenant in both of its token versions.
+// Package bearer judges the access tokens (RFC 6750, RFC 9068) that callers show: of one OpenID Connect issuer, or of one
+// Microsoft Entra ID tenant in both of its token versions. The relay judges for its connectors, the agent (agent/caller) once
+// more for itself; they share this code and nothing else.
 //
 // It says who a token proves and why one does not count. It does not know of HTTP, of challenges or of how guessing is
-// slowed (relay/connector does), and fetches no key (relay/issuer does).
+// slowed (relay/connector does), and fetches no key (internal/issuer does).
 //
 //	rule, problems := bearer.Rule{Tenant: tid, Audience: []string{"api://orders"}}.Normal()
 //	j := bearer.NewJudge(rule, issuers)
@@ -18,7 +19,7 @@ import (
 	"sync"
 	"time"
 
-	"sallyport/relay/issuer"
+	"sallyport/internal/issuer"
 )
 
 // A Kind says what a refusal means.
@@ -57,6 +58,29 @@ type Caller struct {
 	// App says that it acts by itself, and not on behalf of a person.
 	App     bool      `json:"app"`
 	Expires time.Time `json:"expires"`
+	// Says is what else the token says of its caller.
+	Says Says `json:"-"`
+}
+
+// Says are claims of a token that was found good; zero where it has none, or one of another form.
+type Says struct {
+	// Tenant and Object name a person or application for good: tid and oid of Entra, else issuer and subject.
+	Tenant, Object string
+	// UPN and SID are a person's names in the directory inside (upn, onprem_sid).
+	UPN, SID string
+	// Guest says that the account is another tenant's, as far as the token tells.
+	Guest bool
+	// Groups and Roles are the claims of these names. MoreGroups says that the person is in more groups than a token holds.
+	Groups, Roles []string
+	MoreGroups    bool
+	// Issued is when the token was made; zero if it does not say.
+	Issued time.Time
+}
+
+// Keys say whether an issuer has signed a token: an *issuer.Issuer, or keys from a file.
+type Keys interface {
+	// Signed gives nil if one of the keys has signed raw by one of the algorithms, and an *issuer.Unavailable if nobody can say.
+	Signed(ctx context.Context, raw string, algorithms []string) error
 }
 
 // Issuers are those whose keys are known, by URL, so that connectors share them. Safe for concurrent use.
@@ -85,8 +109,9 @@ func (s *Issuers) get(url string) *issuer.Issuer {
 // A Judge applies one rule. Safe for concurrent use.
 type Judge struct {
 	rule       Rule
-	v1, v2     string // the issuers of Entra's two versions
-	issuer     *issuer.Issuer
+	v1, v2     string         // the issuers of Entra's two versions
+	issuer     *issuer.Issuer // nil: keys are of another kind
+	keys       Keys
 	algorithms []string
 	audiences  []string
 	cache      cache
@@ -94,7 +119,15 @@ type Judge struct {
 
 // NewJudge makes a Judge of a rule in its normal form. It does not touch the network.
 func NewJudge(r Rule, s *Issuers) *Judge {
-	j := &Judge{rule: r, issuer: s.get(r.IssuerURL()), algorithms: r.algorithms(), audiences: r.audiences()}
+	i := s.get(r.IssuerURL())
+	j := NewJudgeOf(r, i)
+	j.issuer = i
+	return j
+}
+
+// NewJudgeOf makes a Judge of a rule in its normal form and of keys that were found elsewhere. It has no Endpoints.
+func NewJudgeOf(r Rule, keys Keys) *Judge {
+	j := &Judge{rule: r, keys: keys, algorithms: r.algorithms(), audiences: r.audiences()}
 	if r.Entra() {
 		j.v1, j.v2 = issuer.Entra(r.authority(), r.Tenant)
 	}

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"sallyport/relay/issuer"
+	"sallyport/internal/issuer"
 )
 
 const (

@@ -7,7 +7,7 @@ import (
 	"net/http/httptest"
 	"testing"
 
-	"sallyport/relay/issuer"
+	"sallyport/internal/issuer"
 	"sallyport/test/oidc"
 )
 

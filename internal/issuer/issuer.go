@@ -1,7 +1,7 @@
 // Package issuer verifies signature, issuer and time of OpenID Connect tokens, with the keys that the issuer publishes.
 //
 // It does not judge what a token is for: audience, roles and the rest are the caller's (relay/admin, relay/gateway/entra,
-// relay/connector/bearer).
+// internal/bearer). Relay and agent each ask the issuer for themselves; neither takes the other's word for a key.
 // Anybody can send a token that names a key nobody has heard of; however many come, the issuer is asked seldom.
 //
 //	i := issuer.New("https://login.example.com/tenant/v2.0")
@@ -70,10 +70,15 @@ type Endpoints struct{ Authorization, Token string }
 
 // New makes an Issuer; it does not touch the network. The system's trust store and the environment's proxy count.
 func New(url string) *Issuer {
+	return Through(url, http.DefaultTransport.(*http.Transport).Clone())
+}
+
+// Through makes an Issuer that is asked by way of a transport of the caller's, with its proxy and trust store.
+func Through(url string, next http.RoundTripper) *Issuer {
 	return &Issuer{
 		url: url, finding: make(chan struct{}, 1),
 		http: &http.Client{Timeout: fetchTimeout, CheckRedirect: stayRemote, Transport: &seldom{
-			next: http.DefaultTransport.(*http.Transport).Clone(), limit: rate.NewLimiter(rate.Every(fetchEvery), fetchBurst),
+			next: next, limit: rate.NewLimiter(rate.Every(fetchEvery), fetchBurst),
 			kept: map[string]*answer{},
 		}},
 	}

@@ -10,8 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"sallyport/relay/connector/bearer"
-	"sallyport/relay/issuer"
+	"github.com/google/go-cmp/cmp"
+
+	"sallyport/internal/bearer"
+	"sallyport/internal/issuer"
 	"sallyport/test/oidc"
 )
 
@@ -38,7 +40,7 @@ func outcome(t *testing.T, j *bearer.Judge, raw string) string {
 	t.Helper()
 	who, err := j.Judge(t.Context(), raw)
 	report, outage := j.Explain(t.Context(), raw)
-	if report.Accepted != (err == nil) || report.Accepted && *report.Caller != who || (outage != nil) != unavailable(err) {
+	if report.Accepted != (err == nil) || report.Accepted && !cmp.Equal(*report.Caller, who) || (outage != nil) != unavailable(err) {
 		t.Errorf("the judge says %v (%+v), the report %+v, %v", err, who, report, outage)
 	}
 	if err == nil {

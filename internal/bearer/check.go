@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"sallyport/relay/issuer"
+	"sallyport/internal/issuer"
 )
 
 // An examination is one token before a judge.
@@ -76,7 +76,7 @@ func (e *examination) issuer() (string, error) {
 }
 
 func (e *examination) signature() (string, error) {
-	err := e.j.issuer.Signed(e.ctx, e.t.raw, e.j.algorithms)
+	err := e.j.keys.Signed(e.ctx, e.t.raw, e.j.algorithms)
 	if _, outage := errors.AsType[*issuer.Unavailable](err); outage {
 		return "", err
 	} else if err != nil {
@@ -149,6 +149,7 @@ func (e *examination) caller() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	e.says()
 	what := "a person, by an application"
 	if e.who.App {
 		what = "an application by itself"
@@ -242,14 +243,38 @@ func (e *examination) kind() error {
 // guest refuses people of other tenants as far as a token tells: by the identity provider that they came from (idp) or by
 // the optional claim acct.
 func (e *examination) guest() (string, error) {
+	if e.isGuest() {
+		return "", refuse(Insufficient, "it is a guest's, whose account is another tenant's")
+	}
+	return "a member of the tenant, as far as the token tells", nil
+}
+
+func (e *examination) isGuest() bool {
 	idp, own := e.t.text("idp"), e.t.text("iss")
 	if idp == e.j.v1 || idp == e.j.v2 {
 		own = idp
 	}
-	if idp != "" && idp != own || plain(e.t.claims["acct"]) == "1" {
-		return "", refuse(Insufficient, "it is a guest's, whose account is another tenant's")
+	return idp != "" && idp != own || plain(e.t.claims["acct"]) == "1"
+}
+
+// says notes what the token says of its caller besides. Names of people are a person's alone: an application has none.
+func (e *examination) says() {
+	t, s := e.t, &e.who.Says
+	s.Tenant, s.Object = t.text("tid"), t.text("oid")
+	if !e.j.rule.Entra() {
+		s.Tenant, s.Object = t.text("iss"), t.text("sub")
 	}
-	return "a member of the tenant, as far as the token tells", nil
+	if !e.who.App {
+		s.UPN, s.SID = t.text("upn"), t.text("onprem_sid")
+	}
+	s.Guest = e.j.rule.Entra() && (e.isGuest() || strings.Contains(strings.ToUpper(s.UPN), "#EXT#"))
+	s.Groups, s.Roles = t.list("groups"), t.list("roles")
+	names, _ := t.claims["_claim_names"].(map[string]any)
+	_, elsewhere := names["groups"]
+	s.MoreGroups = elsewhere || plain(t.claims["hasgroups"]) == "true"
+	if at, there, err := t.when("iat"); there && err == nil {
+		s.Issued = at
+	}
 }
 
 func (e *examination) client() (string, error) {

@@ -211,6 +211,14 @@ func (t *token) words(name string) []string {
 	return nil
 }
 
+// list is a claim that is a list of texts; one text counts as a list of one.
+func (t *token) list(name string) []string {
+	if s := t.text(name); s != "" {
+		return []string{s}
+	}
+	return t.words(name)
+}
+
 // has reports whether a claim is, or its list contains, the value.
 func (t *token) has(name, value string) bool {
 	v, there := t.find(name)
