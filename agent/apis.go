@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"sallyport/agent/caller"
 	"sallyport/agent/policy"
 	"sallyport/agent/secret"
 	"sallyport/agent/upstream"
@@ -24,6 +25,9 @@ type snapshot struct {
 	apis  map[string]*api
 	names []string // sorted
 	hash  string   // of all names and policies
+
+	callers    *caller.Verifier // nil: nobody is proved
+	callersKey string           // of all that shapes it
 }
 
 // An api is one API of a snapshot.
@@ -36,13 +40,14 @@ type api struct {
 	from      *API   // its settings
 }
 
-// wantsToken says that the token with which a caller proved itself to the relay is needed inside.
-func (a *api) wantsToken() bool { return a.from.Auth.Word == AuthPassthrough }
-
 // build makes a snapshot. The transport of an API that has not changed is old's, so that its connections stay.
 func (a *Agent) build(c *Config, old *snapshot) (*snapshot, error) {
 	s := &snapshot{apis: map[string]*api{}}
 	var errs []error
+	var err error
+	if s.callers, s.callersKey, err = a.verifier(c, old); err != nil {
+		errs = append(errs, err)
+	}
 	for i := range c.APIs {
 		one, err := a.buildAPI(c, &c.APIs[i], old)
 		if err != nil {
@@ -60,6 +65,9 @@ func (a *Agent) build(c *Config, old *snapshot) (*snapshot, error) {
 	sum := sha256.New()
 	for _, name := range s.names {
 		fmt.Fprintf(sum, "%s %s\n", name, s.apis[name].policy.Hash())
+	}
+	if s.callersKey != "" {
+		fmt.Fprintf(sum, "callers %s\n", s.callersKey)
 	}
 	s.hash = "sha256:" + hex.EncodeToString(sum.Sum(nil))
 	return s, nil

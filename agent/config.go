@@ -40,6 +40,9 @@ type Config struct {
 	Identity Identity `yaml:"identity"`
 	// How long running requests may go on when the agent stops. Default: 30s.
 	DrainTimeout time.Duration `yaml:"drain_timeout"`
+	// Whose tokens prove to the agent who calls, for rules with who. Default: nobody is proved, and such rules cannot stand
+	// here.
+	Callers *Callers `yaml:"callers"`
 	// Kerberos for Windows authentication on Linux. Windows has its own.
 	Kerberos Kerberos `yaml:"kerberos"`
 
@@ -105,8 +108,9 @@ type API struct {
 	// How an https API is verified. Verification is never off.
 	TLS TLS `yaml:"tls"`
 	// The rules, each a method and a path: "GET /orders/**", "GET,PATCH /orders/{id}", "POST /jobs/{id}:run". Nothing
-	// else gets through. docs/policy.md has all forms.
-	Allow []string `yaml:"allow"`
+	// else gets through. A rule can have conditions: {rule: "GET /orders/**", who: [...], query: {...}, between: ...}.
+	// docs/policy.md has all forms.
+	Allow []Rule `yaml:"allow"`
 	// Bounds of each exchange.
 	Limits Limits `yaml:"limits"`
 	// Exceptions to what is removed from requests.

@@ -285,3 +285,34 @@ func TestRelayAddress(t *testing.T) {
 		}
 	}
 }
+
+// TestConditionErrors: each fault of a rule with conditions and of callers is named with its place.
+func TestConditionErrors(t *testing.T) {
+	t.Parallel()
+	_, err := ParseConfig("agent.yaml", []byte(minimal+`apis:
+  - name: a
+    url: http://a.corp.example
+    auth: none
+    allow:
+      - {rule: GET /a, who: [anna], between: "Mo 07:00-19:00 UTC"}
+      - rule: GET /b
+        query: {required: {x: []}, other: allow}
+        content_type: []
+      - {who: person}
+      - GET /c?d=e
+callers: {audience: x}
+`))
+	for _, want := range []string{
+		`agent.yaml:8:30: who[0]: "anna" is no principal`, `agent.yaml:8:46: between[0]: "Mo" are no days`, `agent.yaml:10:`,
+		`unknown key "other" (did you mean "others"?)`, `agent.yaml:11:23: content_type is empty`, `rule is missing`,
+		`agent.yaml:13:9: rule "GET /c?d=e"`, `agent.yaml:14:10: callers: who issues the tokens is missing`,
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in:\n%v", want, err)
+		}
+	}
+	c, err := ParseConfig("agent.yaml", []byte(minimal+"apis:\n  - {name: a, url: 'http://a.corp.example', auth: none, allow: [{rule: GET /a, who: person}, GET /**]}\n"))
+	if err == nil || !strings.Contains(err.Error(), "who needs callers") {
+		t.Errorf("%v, %+v", err, c)
+	}
+}

@@ -40,20 +40,24 @@ func (a *Agent) exchange(st upstream.Stream, in *tunnel.Request, e *audit.Event)
 		a.serveOwn(st, in, e)
 		return
 	}
-	api := a.now.Load().apis[in.API]
+	snap := a.now.Load()
+	api := snap.apis[in.API]
 	if api == nil {
 		a.refuse(st, e, http.StatusServiceUnavailable, unknownProblem())
 		return
 	}
-	v := api.policy.Decide(in.Method, in.Target)
+	v := snap.judge(st.Context(), api, in, e)
 	if !v.Allowed {
+		if v.Identity != nil {
+			a.log.Info("nobody is proved to call", "request", in.ID, "api", in.API, "error", causes(v.Identity))
+		}
 		status, p := verdictProblem(v)
 		a.refuse(st, e, status, p)
 		return
 	}
 	e.Verdict, e.Rule = audit.Allowed, v.Rule
 	policy.StripOverrides(in.Header, api.overrides)
-	r := api.transport.Serve(st)
+	r := api.transport.ServeWithin(st, v.Body)
 	e.Status, e.In, e.Out, e.Auth, e.Problem = r.Status, r.BytesIn, r.BytesOut, r.Protocol, r.Problem
 }
 
@@ -94,6 +98,10 @@ func verdictProblem(v policy.Verdict) (status int, p *tunnel.Problem) {
 	}
 	status = http.StatusForbidden
 	switch {
+	case v.Identity != nil:
+		return identityProblem(v)
+	case v.Fault == policy.FaultBody:
+		p.Code, p.Title, status = v.Fault, "The request's body is too large.", http.StatusRequestEntityTooLarge
 	case v.Fault == policy.FaultTooLong:
 		p.Code, p.Title, status = v.Fault, "The request target is too long.", http.StatusRequestURITooLong
 	case v.Fault != "":

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -64,6 +63,9 @@ func (v validator) config() {
 	}
 	if c.Identity.Entra != nil {
 		v.entra("identity.entra", c.Identity.Entra)
+	}
+	if c.Callers != nil {
+		v.callers("callers", c.Callers)
 	}
 	if len(c.APIs) == 0 {
 		v.warnf("apis", "no APIs: nothing can be called (add one under apis)")
@@ -150,29 +152,6 @@ func (v validator) definition(path string, a *API) {
 		if method, path2, ok := strings.Cut(s.Operation, " "); !ok || method == "" || !strings.HasPrefix(path2, "/") {
 			v.Errorf(fmt.Sprintf("%s.samples[%d].operation", path, i), "%q is no operation (write a method and a path: GET /orders/{id})", s.Operation)
 		}
-	}
-}
-
-func (v validator) allow(path string, a *API) {
-	p, err := policy.Compile(a.Allow)
-	if errs, ok := errors.AsType[policy.Errors](err); ok {
-		for _, e := range errs {
-			v.Errorf(fmt.Sprintf("%s[%d]", path, e.Index), "rule %q, column %d: %s", e.Rule, e.Column, e.Message)
-		}
-		return
-	}
-	a.policy = p
-	if len(a.Allow) == 0 {
-		v.warnf(path, "API %s allows nothing (add rules under allow: - GET /orders/**)", a.Name)
-	}
-	batches := p.Batches()
-	for i, rule := range a.Allow {
-		if slices.Contains(batches, rule) {
-			v.warnf(fmt.Sprintf("%s[%d]", path, i), "rule %q also admits OData's $batch, whose body can hold calls that no rule admits", rule)
-		}
-	}
-	if a.Auth.Word == AuthNone && p.Writes() {
-		v.warnf(path, "API %s is called without a credential (auth: none) and its rules admit writing", a.Name)
 	}
 }
 

@@ -59,6 +59,8 @@ type Event struct {
 	Path string `json:"path,omitempty"`
 	// Caller is who the relay said was calling.
 	Caller string `json:"caller,omitempty"`
+	// Principal is who the caller's token proved to the agent itself, where a rule asked for that.
+	Principal string `json:"principal,omitempty"`
 	// Verdict is Allowed or Refused; Rule is the rule that admitted the call.
 	Verdict string `json:"verdict,omitempty"`
 	Rule    string `json:"rule,omitempty"`
@@ -101,7 +103,7 @@ const (
 // bounded cuts what a caller can make long.
 func (e Event) bounded() Event {
 	e.Path, e.Detail = cut(e.Path, maxPath), cut(e.Detail, maxDetail)
-	for _, s := range []*string{&e.Request, &e.API, &e.Method, &e.Caller, &e.Rule} {
+	for _, s := range []*string{&e.Request, &e.API, &e.Method, &e.Caller, &e.Principal, &e.Rule} {
 		*s = cut(*s, maxWord)
 	}
 	return e

@@ -25,6 +25,7 @@ func appendLine(b []byte, e Event) []byte {
 		{"method", e.Method},
 		{"path", e.Path},
 		{"caller", e.Caller},
+		{"principal", e.Principal},
 		{"verdict", e.Verdict},
 		{"rule", e.Rule},
 	} {

@@ -61,48 +61,48 @@ func (n *node) child(s pattern) *node {
 	}
 }
 
-// match gives a rule that admits the segments of t from i on, the most literal one, or nil.
-func (n *node) match(method string, t *target, i int) *rule {
+// match gives a rule that admits the segments of t from i on and whose conditions hold, the most literal one, or nil.
+func (n *node) match(method string, t *target, i int, j *judgement) *rule {
 	if i == len(t.segments) {
-		if r := withMethod(n.ends, method); r != nil {
+		if r := withMethod(n.ends, method, j); r != nil {
 			return r
 		}
-		return withMethod(n.rests, method)
+		return withMethod(n.rests, method, j)
 	}
 	s := t.segments[i]
 	if s.risk&^rawParameter == 0 { // a literal's ";" equals a raw one only
 		if next := n.literals[s.text]; next != nil {
-			if r := next.match(method, t, i+1); r != nil {
+			if r := next.match(method, t, i+1, j); r != nil {
 				return r
 			}
 		}
 	}
 	for _, e := range n.patterns {
 		if e.pattern.matches(s) {
-			if r := e.to.match(method, t, i+1); r != nil {
+			if r := e.to.match(method, t, i+1, j); r != nil {
 				return r
 			}
 		}
 	}
 	if n.any != nil && s.risk == 0 && s.text != "" {
-		if r := n.any.match(method, t, i+1); r != nil {
+		if r := n.any.match(method, t, i+1, j); r != nil {
 			return r
 		}
 	}
 	if n.encoded != nil && s.text != "" && encodedIsSafe(s.text) {
-		if r := n.encoded.match(method, t, i+1); r != nil {
+		if r := n.encoded.match(method, t, i+1, j); r != nil {
 			return r
 		}
 	}
 	if t.lastRisk < i {
-		return withMethod(n.rests, method)
+		return withMethod(n.rests, method, j)
 	}
 	return nil
 }
 
-func withMethod(rules []*rule, method string) *rule {
+func withMethod(rules []*rule, method string, j *judgement) *rule {
 	for _, r := range rules {
-		if r.admitsMethod(method) {
+		if r.admitsMethod(method) && j.admits(r) {
 			return r
 		}
 	}

@@ -21,6 +21,9 @@
 //     asks for it: {path:encoded} admits %2F, %5C, %3B, %3F, %23 and double encoding in its segment, but never a dot
 //     segment; a ";" stands in the rule itself where a path has one.
 //   - The query is not matched. It is refused only for control bytes, spaces, "#", a bad "%" and %00.
+//
+// A rule can have conditions: CompileEntries takes them, and Judge decides about a whole request. Where a condition could be
+// read in two ways (a parameter that is there twice, or spelled otherwise) it does not hold.
 package policy
 
 import (
@@ -56,6 +59,10 @@ type Verdict struct {
 	Fault string
 	// Reason says why a request was refused. It is meant for the caller: nothing in it comes from the rules.
 	Reason string
+	// Body bounds the body of an allowed request in bytes; NoBound: the rule sets none.
+	Body int64
+	// Identity is why nobody is proved to call, if that is what was missing.
+	Identity error
 	// Admit is a rule that would admit the request, "" if none would or if it would be too long to read.
 	Admit string
 }
@@ -64,6 +71,7 @@ type Verdict struct {
 const (
 	FaultTooLong = "target-too-long"
 	FaultMethod  = "bad-request"
+	FaultBody    = "body-too-large" // larger than a condition admits; not Ambiguous
 )
 
 // Compile makes a policy of rules. The error is an Errors with everything that is wrong with any of them.
@@ -86,9 +94,28 @@ func Compile(rules []string) (*Policy, error) {
 	return p, nil
 }
 
-// Decide says whether a request with this method and request target (origin-form: a path, then perhaps "?" and a query)
-// may go to the API.
+// Decide says whether a rule admits requests with this method and request target (origin-form: a path, then perhaps "?" and a
+// query), whatever the rule's conditions are. What decides about a call is Judge.
 func (p *Policy) Decide(method, target string) Verdict {
+	return p.decide(method, target, nil)
+}
+
+// Judge says whether a request may go to the API: whether a rule admits its method and target and all conditions of that
+// rule hold.
+func (p *Policy) Judge(r *Request) Verdict {
+	j := &judgement{req: r}
+	_, j.query, _ = strings.Cut(r.Target, "?")
+	v := p.decide(r.Method, r.Target, j)
+	if !v.Allowed && !v.Ambiguous && j.reason != "" {
+		v.Reason, v.Admit, v.Identity = j.reason, "", j.identity
+		if j.tooLarge && j.identity == nil {
+			v.Fault = FaultBody
+		}
+	}
+	return v
+}
+
+func (p *Policy) decide(method, target string, j *judgement) Verdict {
 	if !isToken(method) {
 		return Verdict{Ambiguous: true, Fault: FaultMethod, Reason: "the request method is not a token of letters and digits, or is too long"}
 	}
@@ -101,15 +128,42 @@ func (p *Policy) Decide(method, target string) Verdict {
 		return Verdict{Ambiguous: true, Reason: fault}
 	}
 	if p != nil {
-		if r := p.root.match(method, &t, 0); r != nil {
-			return Verdict{Allowed: true, Rule: r.text}
+		if r := p.root.match(method, &t, 0, j); r != nil {
+			v := Verdict{Allowed: true, Rule: r.text, Body: NoBound}
+			if r.when != nil {
+				v.Body = r.when.body
+			}
+			return v
 		}
 	}
 	v := Verdict{Reason: "no rule of the agent's allow-list admits this method and path", Admit: admit(method, &t)}
-	if t.lastRisk >= 0 {
+	if t.lastRisk >= 0 && (j == nil || j.reason == "") {
 		v.Ambiguous, v.Reason = true, t.segments[t.lastRisk].risk.reason()
 	}
 	return v
+}
+
+// An Explained is what one rule says about a request.
+type Explained struct {
+	Rule string
+	// Path says that the rule admits method and path, Holds that its conditions hold too. Fails is the first that does not.
+	Path, Holds bool
+	Fails       string
+}
+
+// Explain says of each rule what it makes of a request, in the order of the file.
+func (p *Policy) Explain(r *Request) (list []Explained) {
+	for _, one := range p.rules {
+		alone := &Policy{rules: []*rule{one}}
+		alone.root.add(one)
+		e := Explained{Rule: one.text, Path: alone.Decide(r.Method, r.Target).Allowed}
+		if e.Path {
+			v := alone.Judge(r)
+			e.Holds, e.Fails = v.Allowed, v.Reason
+		}
+		list = append(list, e)
+	}
+	return list
 }
 
 // Hash names the decisions of the policy: "sha256:" and hex digits. The order of rules, repeated ones and the spelling

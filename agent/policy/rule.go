@@ -16,7 +16,8 @@ type rule struct {
 	text     string
 	methods  []string // sorted; nil: any
 	segments []pattern
-	rest     bool // ends with /**
+	rest     bool       // ends with /**
+	when     *condition // nil: none
 }
 
 // A pattern is one segment of a rule: a literal, or text with placeholders in it.
@@ -30,11 +31,15 @@ type pattern struct {
 type RuleError struct {
 	Index   int    // of the rule in the list, from 0
 	Rule    string // the rule
+	Field   string // what of an Entry is wrong (between[0], query.required); "": the rule itself
 	Column  int    // where in the rule, in characters, from 1
 	Message string // what is wrong and what to write instead
 }
 
 func (e *RuleError) Error() string {
+	if e.Field != "" {
+		return fmt.Sprintf("rule %d (%s), %s: %s", e.Index+1, e.Rule, e.Field, e.Message)
+	}
 	return fmt.Sprintf("rule %d (%s), column %d: %s", e.Index+1, e.Rule, e.Column, e.Message)
 }
 
@@ -246,6 +251,9 @@ func (r *rule) canonical() string {
 	}
 	if r.rest {
 		b.WriteString("/**")
+	}
+	if r.when != nil {
+		b.WriteString(r.when.canonical())
 	}
 	return b.String()
 }

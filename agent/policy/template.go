@@ -2,11 +2,15 @@ package policy
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 )
 
 // sampleValue stands for a value in a template. It is no word that a rule would have, and nothing in it needs encoding.
 const sampleValue = "0sallyport0"
+
+// sampleMethod is one that only the methods * admit.
+const sampleMethod = "0METHOD"
 
 // DecideTemplate decides about an operation of an API's description, whose path has placeholders: "/orders/{id}". It is
 // allowed if an ordinary value in each of them is; a rule that admits certain values alone (GET /orders/4711) is not enough.
@@ -49,4 +53,28 @@ func encodePath(s string) string {
 		}
 	}
 	return b.String()
+}
+
+// Wider gives a rule without conditions that admits what the rule of this index, which has some, admits, "" if there is none:
+// then the conditions bind nobody.
+func (p *Policy) Wider(index int) string {
+	r := p.rules[index]
+	if r.when == nil {
+		return ""
+	}
+	path := strings.TrimLeft(strings.SplitN(r.text, " ", 2)[1], " ")
+	path = strings.ReplaceAll(strings.ReplaceAll(path, ":encoded}", "}"), "/**", "/"+sampleValue)
+	methods := r.methods
+	if methods == nil {
+		methods = []string{sampleMethod}
+	}
+	for _, other := range p.rules {
+		alone := &Policy{rules: []*rule{other}}
+		alone.root.add(other)
+		admits := func(m string) bool { return alone.DecideTemplate(m, path).Allowed }
+		if other.when == nil && !slices.ContainsFunc(methods, func(m string) bool { return !admits(m) }) {
+			return other.text
+		}
+	}
+	return ""
 }

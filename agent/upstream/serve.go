@@ -69,10 +69,17 @@ type service struct {
 
 // Serve makes the exchange of one stream: it asks the upstream and answers the stream, or resets it. It returns when
 // nothing of the exchange is left. The stream's end closes the upstream connection at once.
-func (t *Transport) Serve(st Stream) Result {
+func (t *Transport) Serve(st Stream) Result { return t.ServeWithin(st, -1) }
+
+// ServeWithin is Serve with a bound of its own for the request's body, in bytes; negative: the API's alone.
+func (t *Transport) ServeWithin(st Stream, bound int64) Result {
+	limit := t.cfg.BodyLimit
+	if bound >= 0 && (limit < 0 || bound < limit) {
+		limit = bound
+	}
 	ctx := st.Context()
 	s := &service{t: t, st: st, in: st.Request()}
-	s.body = &streamBody{st: st, limit: t.cfg.BodyLimit, silence: t.timeout(s.in), expect: s.in.Expect}
+	s.body = &streamBody{st: st, limit: limit, silence: t.timeout(s.in), expect: s.in.Expect}
 	err := s.serve(ctx)
 	s.body.close()
 	if s.x != nil {
@@ -100,7 +107,7 @@ func (t *Transport) timeout(in *tunnel.Request) time.Duration {
 
 // serve asks and answers. Its error has not been told to the stream yet.
 func (s *service) serve(ctx context.Context) error {
-	if limit := s.t.cfg.BodyLimit; limit >= 0 && s.in.ContentLength > limit {
+	if limit := s.body.limit; limit >= 0 && s.in.ContentLength > limit {
 		return &Error{Kind: BodyTooLarge, NotRun: true, Err: fmt.Errorf("a body of %d bytes; the limit is %d", s.in.ContentLength, limit)}
 	}
 	req, err := s.request(ctx)

@@ -34,8 +34,8 @@ var codes = [...]Code{
 	{"key-refused", 401, "The key is not accepted", "relay", "The key is unknown, expired or revoked, belongs to another connector, or was sent twice."},
 	{"logon-missing", 401, "A user name and a password are required", "relay", "Send user name and password of one of the connector's users, as Basic credentials."},
 	{"logon-refused", 401, "The user name and password are not accepted", "relay", "The connector has no such user, or the password is another. They were sent twice, or not as Basic credentials."},
-	{"token-required", 401, "An access token is required", "relay", "Send an access token of the connector's issuer as `Authorization: Bearer ...`. `WWW-Authenticate` names the scopes, if any are demanded."},
-	{"token-refused", 401, "The access token is not accepted", "relay", "The token is forged, has expired or is not valid yet, is another issuer's or for another audience. The detail says which; `connector check-token` says more. Get a new token."},
+	{"token-required", 401, "An access token is required", "relay or agent", "Send an access token of the connector's issuer as `Authorization: Bearer ...`. `WWW-Authenticate` names the scopes, if any are demanded. The agent says so where its rule demands proof of who calls: the connector has to take OAuth 2.0 then."},
+	{"token-refused", 401, "The access token is not accepted", "relay or agent", "The token is forged, has expired or is not valid yet, is another issuer's or for another audience. The detail says which; `connector check-token` says more. Get a new token."},
 	{"token-misplaced", 400, "The access token was sent in a way that is not taken", "relay", "A token goes into the field `Authorization`, once; never into the address."},
 	{"token-insufficient", 403, "The access token does not admit this caller", "relay", "The token is good, and lacks a scope, role or claim, or is of an application or kind of caller that the connector does not admit. The detail says which."},
 	{"address-refused", 403, "The key does not work from here", "relay", "The key is right, but was made for callers from other addresses (`key add --from`)."},
@@ -59,7 +59,7 @@ var codes = [...]Code{
 	{"no-agent", 503, "No agent is linked", "relay", "No agent of the gateway is linked to the relay. The agent's log says why."},
 	{"not-offered", 503, "The API is not offered now", "relay", "Agents are linked, but none offers the API. Compare the names in `agent.yaml` and in the connector."},
 	{"not-run", 503, "The agent took no new request", "relay", "The agent was busy or restarting. The request was not run; repeat it."},
-	{"issuer-unreachable", 503, "Tokens cannot be verified now", "relay", "The relay cannot fetch the keys of the token's issuer; keys that it knows go on working. The request was not run; repeat it. The relay's log has the cause."},
+	{"issuer-unreachable", 503, "Tokens cannot be verified now", "relay or agent", "The relay, or the agent, cannot fetch the keys of the token's issuer; keys that it knows go on working. The request was not run; repeat it. Its log has the cause."},
 	{"relay-busy", 503, "The relay is busy", "relay", "The relay, this connector or this key has as many requests under way as it may. The request was not run; repeat it."},
 
 	// Said by the relay, about a request that may have been run.
@@ -74,11 +74,11 @@ var codes = [...]Code{
 
 	// Said by the agent.
 	{"agent-stopping", 503, "The agent was stopped", "agent", "The agent was stopped, and its drain timeout passed, between request and answer. The request may have been run."},
-	{"policy-refused", 403, "The agent's allow-list refuses the request", "agent", "No rule of the API in `agent.yaml` admits this method and path. `sallyport-agent policy test` explains it."},
+	{"policy-refused", 403, "The agent's allow-list refuses the request", "agent", "No rule of the API in `agent.yaml` admits this method and path, or a condition of the rule does not hold. `sallyport-agent policy test` explains it."},
 	{"ambiguous-target", 400, "The request target could be read in more than one way", "agent", "Two programs could take the path for different ones (`..`, `//`, `%2f`, `;` and the like). The detail names the rule form that admits it, if there is one."},
 	{"target-too-long", 414, "The request target is too long", "agent", "Path and query together may have 32 kB."},
 	{"unknown-api", 503, "The agent does not offer the API", "agent", "The API was taken out of the agent's configuration a moment ago."},
-	{"no-identity", 403, "The request lacks the identity that the API needs", "agent", "The API runs requests as the caller, and the caller has not proved who it is."},
+	{"no-identity", 403, "The request lacks the identity that the API needs", "agent", "The API runs requests as the caller, and the caller has not proved who it is: the token is an application's own, a guest's, or lacks the claim that names the person inside. The detail says which."},
 	{"logon-required", 401, "A Windows logon is required", "agent", "The API takes the caller's own Windows user name and password, as Basic credentials."},
 	{"upstream-busy", 503, "Too many calls to this API are running", "agent", "All connections that the agent may have to the API are in use. The request was not run; repeat it."},
 	{"body-incomplete", 400, "The request's body did not arrive whole", "agent", "The body stalled, broke off, or did not have the length that was announced."},

@@ -145,6 +145,9 @@ func (c *call) problemOfAgent(resp *tunnel.Response) *Problem {
 		p.Status, p.Title = code.Status, code.Title
 		if p.Status == http.StatusUnauthorized {
 			p.Challenges = []string{`Basic realm="` + c.event.Gateway + "/" + c.event.Connector + `", charset="UTF-8"`}
+			if code.Name == "token-required" || code.Name == "token-refused" {
+				p.Challenges = []string{`Bearer realm="` + c.event.Gateway + "/" + c.event.Connector + `"`}
+			}
 		}
 		return p
 	}
