@@ -116,7 +116,7 @@ func New(ctx context.Context, config Config, version string, log *slog.Logger) (
 	}
 	r.admin = admin.New(admin.Config{
 		Gateways: r.gateways, Connectors: r.connectors, Store: r.store, URL: r.URL(), Version: version, Log: log, Backup: r.backup,
-		Forward: r.forwardChange, Syslog: r.syslogStatus,
+		Forward: r.forwardChange, Syslog: r.syslogStatus, Share: r.shareLink,
 		OIDC: config.adminOIDC(), Host: config.adminHost(), Peer: r.trusted.Remote,
 	})
 	r.remote = r.admin.Remote()
@@ -169,7 +169,7 @@ func (r *Relay) proxyOptions() connector.Options {
 	l, t := r.config.Limits, r.config.Timeouts
 	o := connector.Options{
 		Links: r.gateways, PublicURL: r.url, Log: r.log, Record: r.record, Trusted: r.trusted,
-		Operations:  r.operations,
+		Operations: r.operations, Shared: r.shared,
 		HeaderLimit: int(orElse(l.Header, defaultHeader)), BodyLimit: int64(l.Body),
 		Concurrent: l.Calls, ConcurrentEach: l.CallsPerConnector,
 		AnswerTimeout: t.Answer, PlatformTimeout: t.PowerPlatform, CallerTimeout: orElse(t.Caller, defaultCaller), IdleTimeout: t.Idle,

@@ -18,7 +18,7 @@ import (
 
 func (p *program) connectorCommand() *cobra.Command {
 	return group("connector", "Publish APIs as connectors", p.connectorPublish(), p.connectorList(), p.connectorShow(), p.connectorUnpublish(),
-		p.connectorCheckToken(), p.connectorExport(), p.connectorLint(), p.connectorDiff(), p.connectorImport())
+		p.connectorCheckToken(), p.connectorExport(), p.connectorShare(), p.connectorLint(), p.connectorDiff(), p.connectorImport())
 }
 
 // splitName reads GATEWAY/NAME.

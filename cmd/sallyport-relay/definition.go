@@ -32,6 +32,8 @@ const (
 type exporting struct {
 	format, out, file, color string
 	host, keepIDs, noPing    bool
+	acceptBreaking           bool
+	digest                   string // of the relay's definition, once it is read
 	oauth                    definition.OAuth2
 }
 
@@ -43,7 +45,9 @@ type exported struct {
 	Operations []definition.Operation `json:"operations,omitempty"`
 	Report     definition.Report      `json:"report"`
 	Findings   []definition.Finding   `json:"findings,omitempty"`
-	Steps      []string               `json:"steps,omitempty"`
+	// Changes are those since makers had the definition last, breaking ones first.
+	Changes []definition.Change `json:"changes,omitempty"`
+	Steps   []string            `json:"steps,omitempty"`
 }
 
 func (p *program) connectorExport() *cobra.Command {
@@ -55,6 +59,9 @@ func (p *program) connectorExport() *cobra.Command {
 settings.json), or a Postman collection, or an OpenAPI 3 document: for the connector's public address and its callers'
 authentication. The definition is the one that the agent has sent, cut to its allow-list, or --definition FILE: OpenAPI 2.0,
 3.0 or 3.1, JSON or YAML, or a Postman collection.
+
+The relay notes what was exported. If a definition that has changed since then would break flows and apps, the breaking changes
+are named, and nothing is written without --accept-breaking.
 
 What the format cannot say as the definition does is listed, and so are the steps that remain. The same definition gives the
 same files.`,
@@ -79,6 +86,7 @@ same files.`,
 	f.BoolVar(&e.host, "host-parameter", false, "ask for the relay's host name when a connection is made")
 	f.BoolVar(&e.keepIDs, "keep-ids", false, "leave operation IDs as they are where Power Platform takes them")
 	f.BoolVar(&e.noPing, "no-test-connection", false, "leave out the relay's operation that tests connections")
+	f.BoolVar(&e.acceptBreaking, "accept-breaking", false, "export although the changes since the last export break flows and apps")
 	f.StringVar(&e.color, "color", "", "the icon's `color`, such as #1f5f8b")
 	f.StringVar(&e.oauth.AuthorizationURL, "authorization-url", "", "OAuth2: the authorization `URL`, if the issuer does not tell it")
 	f.StringVar(&e.oauth.TokenURL, "token-url", "", "OAuth2: the token `URL`, if the issuer does not tell it")
@@ -105,7 +113,11 @@ func (p *program) export(ctx context.Context, path string, e exporting) (exporte
 	if err != nil {
 		return exported{}, err
 	}
-	doc, err := e.document(ctx, client, gw, name)
+	doc, err := e.document(ctx, client, gw, name, &e.digest)
+	if err != nil {
+		return exported{}, err
+	}
+	changes, err := e.changes(ctx, client, gw, name)
 	if err != nil {
 		return exported{}, err
 	}
@@ -113,9 +125,14 @@ func (p *program) export(ctx context.Context, path string, e exporting) (exporte
 	if err != nil {
 		return exported{}, fmt.Errorf("export %s: %w", path, err)
 	}
-	out.Connector, out.Format = path, e.format
+	out.Connector, out.Format, out.Changes = path, e.format, changes
 	if err := writeFiles(e.out, files); err != nil {
 		return exported{}, err
+	}
+	if e.tracked() {
+		if err := client.Exported(ctx, gw, name, e.digest); err != nil {
+			return exported{}, fmt.Errorf("the files are written, but the relay could not note it, so the next changes will be compared with an older export: %w", err)
+		}
 	}
 	for _, f := range files {
 		out.Files = append(out.Files, f.name)
@@ -220,7 +237,8 @@ func (e exporting) oauth2(ctx context.Context, client *admin.Client, c admin.Pub
 }
 
 // document is the definition from the file, or from the relay.
-func (e exporting) document(ctx context.Context, client *admin.Client, gw, name string) (*definition.Document, error) {
+// digest is set in the latter case.
+func (e exporting) document(ctx context.Context, client *admin.Client, gw, name string, digest *string) (*definition.Document, error) {
 	if e.file != "" {
 		return readDefinition(e.file)
 	}
@@ -228,6 +246,7 @@ func (e exporting) document(ctx context.Context, client *admin.Client, gw, name 
 	if err != nil {
 		return nil, err
 	}
+	*digest = d.Digest
 	doc, err := definition.Parse(d.Body)
 	if err != nil {
 		return nil, fmt.Errorf("read the definition that the agent of %s sent: %w", gw, err)
@@ -354,6 +373,11 @@ func replaceFile(path string, data []byte) error {
 
 func printExported(w io.Writer, e exported, out string) {
 	fmt.Fprintf(w, "Wrote %s to %s\n", strings.Join(e.Files, ", "), out)
+	if len(e.Changes) > 0 {
+		fmt.Fprintf(w, "\nChanged since the last export:\n\n")
+		printDifferences(w, differences{Changes: e.Changes})
+		fmt.Fprintln(w)
+	}
 	if n := len(e.Operations); n > 0 {
 		fmt.Fprintf(w, "It has %d operations.\n", n)
 	}

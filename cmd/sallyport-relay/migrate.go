@@ -20,32 +20,21 @@ type differences struct {
 
 func (p *program) connectorDiff() *cobra.Command {
 	return &cobra.Command{
-		Use:   "diff BEFORE AFTER",
+		Use:   "diff BEFORE AFTER | GATEWAY/NAME",
 		Short: "Say what a changed definition changes for flows and apps",
 		Long: `Compares two definitions, in any form that can be exported, operation by operation; breaking changes come first. Each
-is a file, a folder that 'connector export' has written, or a connector (GATEWAY/NAME), whose definition the relay has.
+is a file, a folder that 'connector export' has written, or a connector (GATEWAY/NAME), whose definition the relay has. A
+connector alone: what the agent has sent since the connector was last exported for Power Platform.
 The exit code is 1 if a change is breaking.`,
-		Example: `  sallyport-relay connector diff orders plant1/orders
+		Example: `  sallyport-relay connector diff plant1/orders
+  sallyport-relay connector diff orders plant1/orders
   sallyport-relay connector diff orders-v1.yaml orders-v2.yaml --json`,
-		Args: exactly("BEFORE", "AFTER"),
+		Args:              oneOrTwo,
+		ValidArgsFunction: p.completeConnectors,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var docs [2]*definition.Document
-			for i, arg := range args {
-				doc, err := p.either(cmd.Context(), arg)
-				if err != nil {
-					return err
-				}
-				docs[i] = doc
-			}
-			changes, err := definition.Compare(docs[0], docs[1])
+			out, err := p.differences(cmd.Context(), args)
 			if err != nil {
 				return err
-			}
-			out := differences{Changes: append([]definition.Change{}, changes...)}
-			for _, c := range changes {
-				if c.Breaking {
-					out.Breaking++
-				}
 			}
 			if err := p.print(out, func(w io.Writer) { printDifferences(w, out) }); err != nil {
 				return err
@@ -58,6 +47,50 @@ The exit code is 1 if a change is breaking.`,
 	}
 }
 
+func oneOrTwo(_ *cobra.Command, args []string) error {
+	if len(args) < 1 || len(args) > 2 {
+		return usagef("give BEFORE and AFTER, or GATEWAY/NAME")
+	}
+	return nil
+}
+
+// differences compares two definitions, or a connector's with what was exported.
+func (p *program) differences(ctx context.Context, args []string) (differences, error) {
+	if len(args) == 1 {
+		client, gw, name, err := p.connectorClient(args[0])
+		if err != nil {
+			return differences{}, err
+		}
+		c, err := client.Changes(ctx, gw, name)
+		if err == nil && !c.Known {
+			err = fmt.Errorf("%s was not exported for Power Platform yet, so there is nothing to compare with; name two definitions", args[0])
+		}
+		return differences{Breaking: c.Breaking, Changes: c.Changes}, err
+	}
+	var docs [2]*definition.Document
+	for i, arg := range args {
+		doc, err := p.either(ctx, arg)
+		if err != nil {
+			return differences{}, err
+		}
+		docs[i] = doc
+	}
+	changes, err := definition.Compare(docs[0], docs[1])
+	if err != nil {
+		return differences{}, err
+	}
+	return differences{Breaking: breaking(changes), Changes: append([]definition.Change{}, changes...)}, nil
+}
+
+func breaking(changes []definition.Change) (n int) {
+	for _, c := range changes {
+		if c.Breaking {
+			n++
+		}
+	}
+	return n
+}
+
 // either reads a file, a folder, or a connector's definition.
 func (p *program) either(ctx context.Context, arg string) (*definition.Document, error) {
 	if isDir(arg) {
@@ -68,7 +101,7 @@ func (p *program) either(ctx context.Context, arg string) (*definition.Document,
 		if err != nil {
 			return nil, err
 		}
-		return exporting{}.document(ctx, client, gw, name)
+		return exporting{}.document(ctx, client, gw, name, new(string))
 	}
 	return readDefinition(arg)
 }

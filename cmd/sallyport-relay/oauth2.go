@@ -123,6 +123,7 @@ func (p *program) connectorShow() *cobra.Command {
 				for _, u := range c.HostURLs {
 					rows = append(rows, "URL\t"+u)
 				}
+				rows = append(rows, "definition\t"+p.definitionState(cmd.Context(), client, c))
 				for _, s := range c.Settings() {
 					rows = append(rows, s.Setting+"\t"+s.After)
 				}

@@ -23,7 +23,14 @@ func (p *program) statusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.print(s, func(w io.Writer) { printStatus(w, s) })
+			list, err := c.Connectors(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return p.print(s, func(w io.Writer) {
+				printStatus(w, s)
+				p.printDefinitions(cmd.Context(), w, c, list)
+			})
 		},
 	}
 }

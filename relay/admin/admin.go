@@ -61,6 +61,8 @@ type Config struct {
 	Forward func(change []byte)
 	// Syslog tells how the forwarding to a collector goes; nil, or a nil answer, where there is none.
 	Syslog func() *syslog.Status
+	// Share makes the URL of a link to a connector's definition, or says why there can be none. Required.
+	Share func(ctx context.Context, c *connector.Published, s connector.Share) (string, error)
 	// Backup writes a backup of the relay (package backup). Required.
 	Backup func(ctx context.Context, w io.Writer) error
 }
@@ -108,6 +110,10 @@ func (a *Admin) Handler() http.Handler {
 		"PUT /v1/connectors/{gateway}/{name}":              a.change,
 		"DELETE /v1/connectors/{gateway}/{name}":           a.unpublish,
 		"GET /v1/connectors/{gateway}/{name}/definition":   a.definition,
+		"GET /v1/connectors/{gateway}/{name}/changes":      a.changes,
+		"POST /v1/connectors/{gateway}/{name}/exported":    a.exported,
+		"POST /v1/connectors/{gateway}/{name}/shares":      a.share,
+		"DELETE /v1/connectors/{gateway}/{name}/shares":    a.revokeShares,
 		"GET /v1/connectors/{gateway}/{name}/keys":         a.listKeys,
 		"POST /v1/connectors/{gateway}/{name}/keys":        a.addKey,
 		"DELETE /v1/connectors/{gateway}/{name}/keys/{id}": a.revokeKey,

@@ -186,6 +186,28 @@ func (c *Client) Definition(ctx context.Context, gateway, name string) (Definiti
 	return call[Definition](ctx, c, http.MethodGet, nil, "connectors", gateway, name, "definition")
 }
 
+// Changes asks what is different for a connector's makers since they had its definition last.
+func (c *Client) Changes(ctx context.Context, gateway, name string) (Changes, error) {
+	return call[Changes](ctx, c, http.MethodGet, nil, "connectors", gateway, name, "changes")
+}
+
+// Exported notes that makers have the definition of this digest now.
+func (c *Client) Exported(ctx context.Context, gateway, name, digest string) error {
+	_, err := call[none](ctx, c, http.MethodPost, Exported{digest}, "connectors", gateway, name, "exported")
+	return err
+}
+
+// Share makes a link to a connector's definition.
+func (c *Client) Share(ctx context.Context, gateway, name string, share AddShare) (Shared, error) {
+	return call[Shared](ctx, c, http.MethodPost, share, "connectors", gateway, name, "shares")
+}
+
+// RevokeShares voids all links to a connector's definition.
+func (c *Client) RevokeShares(ctx context.Context, gateway, name string) error {
+	_, err := call[none](ctx, c, http.MethodDelete, nil, "connectors", gateway, name, "shares")
+	return err
+}
+
 // Keys lists the keys of a connector.
 func (c *Client) Keys(ctx context.Context, gateway, name string) ([]connector.KeyInfo, error) {
 	l, err := call[List[connector.KeyInfo]](ctx, c, http.MethodGet, nil, "connectors", gateway, name, "keys")

@@ -16,17 +16,26 @@ func (a *Admin) listConnectors(q *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	known := make(map[[2]string]*store.DefinitionInfo, len(definitions))
-	for i, d := range definitions {
-		known[[2]string{d.Gateway, d.API}] = &definitions[i]
+	exported, err := a.c.Store.Definitions().ListExported(q.Context())
+	if err != nil {
+		return 0, nil, err
 	}
+	known, had := byAPI(definitions), byAPI(exported)
 	out := make([]Published, 0, len(list))
 	for _, c := range list {
 		p := a.published(c)
-		p.Definition = known[[2]string{c.Gateway, c.API}]
+		p.Definition, p.Exported = known[[2]string{c.Gateway, c.API}], had[[2]string{c.Gateway, c.API}]
 		out = append(out, p)
 	}
 	return http.StatusOK, List[Published]{out}, nil
+}
+
+func byAPI(list []store.DefinitionInfo) map[[2]string]*store.DefinitionInfo {
+	out := make(map[[2]string]*store.DefinitionInfo, len(list))
+	for i, d := range list {
+		out[[2]string{d.Gateway, d.API}] = &list[i]
+	}
+	return out
 }
 
 // published adds the URLs and whether the API is there.
@@ -140,7 +149,7 @@ func (a *Admin) definition(q *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusOK, Definition{Gateway: gw, API: pub.API, Body: d.Body}, nil
+	return http.StatusOK, Definition{Gateway: gw, API: pub.API, Digest: d.Digest, Body: d.Body}, nil
 }
 
 // noDefinition says that there is none, and what helps.

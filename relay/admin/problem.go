@@ -51,7 +51,7 @@ func toProblem(err error) *Problem {
 		p.Status, p.Title = http.StatusConflict, "The name is taken."
 	case errors.Is(err, gateway.ErrNotPending):
 		p.Status, p.Title = http.StatusConflict, "There is nothing to approve or refuse."
-	case errors.Is(err, store.ErrConflict):
+	case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrChanged):
 		p.Status, p.Title = http.StatusConflict, "It was changed by somebody else in the meantime."
 	case errors.Is(err, store.ErrNoSpace):
 		p.Status, p.Title = http.StatusInsufficientStorage, "The relay's disk is full."

@@ -50,10 +50,13 @@ var (
 	viewable = map[string]bool{
 		"GET /v1/status": true, "GET /v1/gateways": true, "GET /v1/connectors": true,
 		"GET /v1/connectors/{gateway}/{name}/keys": true, "GET /v1/connectors/{gateway}/{name}/definition": true, "GET /v1/whoami": true,
+		"GET /v1/connectors/{gateway}/{name}/changes": true,
 	}
 	publishable = map[string]bool{
 		"POST /v1/connectors": true, "PUT /v1/connectors/{gateway}/{name}": true, "DELETE /v1/connectors/{gateway}/{name}": true,
 		"POST /v1/connectors/{gateway}/{name}/keys": true, "DELETE /v1/connectors/{gateway}/{name}/keys/{id}": true,
+		"POST /v1/connectors/{gateway}/{name}/exported": true,
+		"POST /v1/connectors/{gateway}/{name}/shares":   true, "DELETE /v1/connectors/{gateway}/{name}/shares": true,
 		"POST /v1/connectors/{gateway}/{name}/token": true, "GET /v1/connectors/{gateway}/{name}/issuer": true,
 	}
 )

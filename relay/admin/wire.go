@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sallyport/relay/connector"
+	"sallyport/relay/definition"
 	"sallyport/relay/gateway"
 	"sallyport/relay/store"
 	"sallyport/relay/syslog"
@@ -79,12 +80,34 @@ type Published struct {
 	Unavailable string `json:"unavailable,omitempty"`
 	// Definition is what is known of the API's description; absent if there is none.
 	Definition *store.DefinitionInfo `json:"definition,omitempty"`
+	// Exported is the one that makers had last; absent if nothing was exported yet.
+	Exported *store.DefinitionInfo `json:"exported,omitempty"`
+}
+
+// Changed says that the API is described otherwise than makers know it.
+func (p *Published) Changed() bool {
+	return p.Definition != nil && p.Exported != nil && p.Definition.Digest != p.Exported.Digest
+}
+
+// Changes answers GET /v1/connectors/{gateway}/{name}/changes: what is different for makers since they had the definition
+// last, breaking changes first.
+type Changes struct {
+	// Known is false if nothing was exported yet; then there is nothing to compare with.
+	Known    bool                `json:"known"`
+	Breaking int                 `json:"breaking"`
+	Changes  []definition.Change `json:"changes"`
+}
+
+// Exported is the body of POST /v1/connectors/{gateway}/{name}/exported: makers have the definition of this digest now.
+type Exported struct {
+	Digest string `json:"digest"`
 }
 
 // Definition answers GET /v1/connectors/{gateway}/{name}/definition.
 type Definition struct {
 	Gateway string `json:"gateway"`
 	API     string `json:"api"`
+	Digest  string `json:"digest"`
 	// Body is the document, in any form that definition.Parse reads.
 	Body []byte `json:"body"`
 }

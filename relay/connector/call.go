@@ -77,6 +77,9 @@ func (c *call) run() error {
 	if answered || err != nil {
 		return err
 	}
+	if answered, err := c.share(pub); answered || err != nil {
+		return err
+	}
 	unhooks, err := c.unhook(pub)
 	if err != nil {
 		return err

@@ -82,6 +82,8 @@ type entry struct {
 	Connector
 	Keys  []Key  `json:"keys,omitempty"`
 	Users []User `json:"users,omitempty"`
+	// SharesSince voids the links to the definition that were made before.
+	SharesSince time.Time `json:"sharesSince,omitzero"`
 }
 
 // Published is a connector as the path of a request sees it. It is never modified.
@@ -93,6 +95,7 @@ type Published struct {
 	judge     *bearer.Judge // of callers' tokens; nil unless AuthOAuth2 is a way to call
 
 	repeats, hooks []pattern // Dedupe.For and Webhooks, parsed
+	sharesSince    time.Time
 }
 
 // Judge judges tokens for this connector; nil if it takes none.
@@ -160,7 +163,7 @@ func (d *Directory) rebuild(entries map[string]entry) {
 		e := entries[path]
 		p := &Published{
 			Connector: e.Connector, keys: e.Keys, users: e.Users, directory: d,
-			repeats: patterns(e.Dedupe.For), hooks: patterns(e.Webhooks),
+			repeats: patterns(e.Dedupe.For), hooks: patterns(e.Webhooks), sharesSince: e.SharesSince,
 		}
 		if p.Takes(AuthOAuth2) {
 			p.judge = bearer.NewJudge(p.OAuth2, &d.issuers)

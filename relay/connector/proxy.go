@@ -10,7 +10,7 @@
 // begin to end), auth.go, token.go, guard.go, rate.go, cors.go, header.go, forward.go, query.go (what is checked and removed),
 // exchange.go, upload.go, answer.go, upgrade.go (over the link), problem.go and codes.go (what a caller reads when it
 // fails). Calls that outlive their callers are beside that: outlive.go (settings), supervise.go and handover.go (a call of
-// its own goroutine), operations.go (its answer), once.go, hook.go; reserved.go is what lies at "/_/".
+// its own goroutine), operations.go (its answer), once.go, hook.go, share.go; reserved.go is what lies at "/_/".
 //
 //	p := connector.NewProxy(connector.Options{Links: registry, PublicURL: u, Log: log})
 //	p.Serve(w, r, connector.Place{Published: pub, Target: "/orders/7?full=1"})
@@ -55,6 +55,9 @@ type Options struct {
 
 	// Operations keeps what outlives its caller. Nil: no call is deferred, no repeat known, no webhook's address signed.
 	Operations *operation.Ledger
+	// Shared makes what a link to a connector's definition gives out; the error is a *Problem, or is logged. Nil: there are
+	// no such links.
+	Shared func(context.Context, *Published, Share) ([]byte, error)
 
 	// HeaderLimit bounds a request's header fields, in bytes. Default 128 kB.
 	HeaderLimit int

@@ -68,16 +68,30 @@ func splitName(name string) (connector, kind string, ok bool) {
 
 // Hook makes a token that stands for a request target of a connector: base64url of the MAC and the target. Nothing is
 // stored for it. CheckHook gives the target back, for the same connector alone.
-func (l *Ledger) Hook(connector, target string) string {
-	return base64.RawURLEncoding.EncodeToString(append(l.mac("hook", connector, target), target...))
-}
+func (l *Ledger) Hook(connector, target string) string { return l.sign("hook", connector, target) }
 
 // CheckHook reports whether the token was made by Hook for this connector, and for what.
 func (l *Ledger) CheckHook(connector, token string) (target string, ok bool) {
+	return l.signed("hook", connector, token)
+}
+
+// Share makes a token of the same form for what a link to a connector's definition gives out, and until when.
+func (l *Ledger) Share(connector, terms string) string { return l.sign("share", connector, terms) }
+
+// CheckShare reports whether the token was made by Share for this connector, and on which terms.
+func (l *Ledger) CheckShare(connector, token string) (terms string, ok bool) {
+	return l.signed("share", connector, token)
+}
+
+func (l *Ledger) sign(purpose, connector, text string) string {
+	return base64.RawURLEncoding.EncodeToString(append(l.mac(purpose, connector, text), text...))
+}
+
+func (l *Ledger) signed(purpose, connector, token string) (text string, ok bool) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(token)
 	if err != nil || len(raw) < sha256.Size {
 		return "", false
 	}
 	sum, text := raw[:sha256.Size], string(raw[sha256.Size:])
-	return text, hmac.Equal(sum, l.mac("hook", connector, text))
+	return text, hmac.Equal(sum, l.mac(purpose, connector, text))
 }

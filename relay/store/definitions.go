@@ -36,6 +36,8 @@ const (
 	maxDefinitionBytes     = 4 << 30
 	// definitionTimeout bounds reading and writing one: some hundred synced writes of a slow disk.
 	definitionTimeout = time.Minute
+	// exported, behind an API's name, is the definition that its makers had last. No API has a slash in its name.
+	exported = "/exported"
 )
 
 // ErrTooMany says that there is no room for another definition.
@@ -159,7 +161,7 @@ func (d *Definitions) Put(ctx context.Context, gateway, api string, def Definiti
 
 // room says why there is none for a definition of so many bytes.
 func (d *Definitions) room(ctx context.Context, gateway, api string, bytes int64) error {
-	list, err := d.List(ctx)
+	list, err := d.every(ctx)
 	if err != nil {
 		return err
 	}
@@ -172,7 +174,9 @@ func (d *Definitions) room(ctx context.Context, gateway, api string, bytes int64
 		}
 		all++
 		if one.Gateway == gateway {
-			each++
+			if strings.HasSuffix(one.API, exported) == strings.HasSuffix(api, exported) {
+				each++
+			}
 			eachBytes += one.Stored
 		}
 	}
@@ -253,6 +257,44 @@ func (d *Definitions) Info(ctx context.Context, gateway, api string) (Definition
 
 // List tells of all definitions, by gateway and API: a backup reads each with Get.
 func (d *Definitions) List(ctx context.Context) ([]DefinitionInfo, error) {
+	list, err := d.every(ctx)
+	return slices.DeleteFunc(list, func(i DefinitionInfo) bool { return strings.HasSuffix(i.API, exported) }), err
+}
+
+// ErrChanged says that a definition is not the one any more that is meant.
+var ErrChanged = errors.New("the definition has changed meanwhile")
+
+// Exported notes that makers have the definition of this digest now: what comes after it is compared with it. It is
+// ErrChanged if the API has another one by now.
+func (d *Definitions) Exported(ctx context.Context, gateway, api, digest string) error {
+	def, err := d.Get(ctx, gateway, api)
+	if err != nil {
+		return err
+	}
+	if def.Digest != digest {
+		return fmt.Errorf("note that the definition of %s/%s was exported: %w", gateway, api, ErrChanged)
+	}
+	def.At = time.Now()
+	return d.Put(ctx, gateway, api+exported, def)
+}
+
+// GetExported gives the definition that makers had last, or ErrNotFound; ListExported tells of all, under their APIs.
+func (d *Definitions) GetExported(ctx context.Context, gateway, api string) (Definition, error) {
+	return d.Get(ctx, gateway, api+exported)
+}
+
+// ListExported is List for the definitions that makers had last. At is when they had them.
+func (d *Definitions) ListExported(ctx context.Context) ([]DefinitionInfo, error) {
+	list, err := d.every(ctx)
+	list = slices.DeleteFunc(list, func(i DefinitionInfo) bool { return !strings.HasSuffix(i.API, exported) })
+	for i := range list {
+		list[i].API = strings.TrimSuffix(list[i].API, exported)
+	}
+	return list, err
+}
+
+// every tells of all that is kept.
+func (d *Definitions) every(ctx context.Context) ([]DefinitionInfo, error) {
 	objects, err := d.infos(ctx)
 	if err != nil {
 		return nil, err
@@ -299,7 +341,7 @@ func (d *Definitions) delete(ctx context.Context, gateway, api string) error {
 func (d *Definitions) DeleteGateway(ctx context.Context, gateway string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	list, err := d.List(ctx)
+	list, err := d.every(ctx)
 	if err != nil {
 		return err
 	}
