@@ -126,8 +126,18 @@ missing_packages() {
   command -v gcc >/dev/null || echo gcc libc6-dev
   command -v curl >/dev/null || echo curl
   command -v node >/dev/null || echo nodejs
+  command -v npm >/dev/null || echo npm
   command -v prometheus >/dev/null && command -v promtool >/dev/null || echo prometheus
   command -v javac >/dev/null || echo default-jdk-headless
+}
+
+# newman runs the Postman collections that the relay makes, as makers do. It is no Debian package.
+newman_version=6.2.2
+install_newman() {
+  command -v npm >/dev/null || { echo "    there is no npm here" && return 1; }
+  echo "    newman $newman_version, by npm, into $T/npm"
+  (cd / && timeout -k 5 180 npm install --prefix "$T/npm" --no-fund --no-audit --no-update-notifier --loglevel=error "newman@$newman_version" </dev/null) &&
+    PATH=$T/npm/node_modules/.bin:$PATH && export PATH && echo "    newman $(newman --version)"
 }
 
 lab_reason=
@@ -146,6 +156,7 @@ prepare() {
     # shellcheck disable=SC2086
     $LAB/install.sh $packages || echo "    not installed: $packages; the tests that need them say so"
   fi
+  command -v newman >/dev/null || install_newman || echo "    not installed: newman; the test that needs it says so"
 }
 
 # --- the checks ----------------------------------------------------------------------------------------------------------

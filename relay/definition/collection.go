@@ -12,7 +12,9 @@ import (
 func Postman(d *Document, t Target) ([]byte, *Report, error) {
 	t = t.withoutOwn()
 	t.HostParameter = false
-	root, report, err := build(d, t, everything(), int(^uint(0)>>1))
+	r := everything()
+	r.samples = true
+	root, report, err := build(d, t, r, int(^uint(0)>>1))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -53,8 +55,9 @@ func Postman(d *Document, t Target) ([]byte, *Report, error) {
 	}
 	out.set("variable", variables)
 	out.set("event", append(keyEvents(t), obj("listen", "test", "script", obj("type", "text/javascript", "exec", []any{
-		"pm.test('the relay, the agent and the API answer', function () {",
+		"pm.test('the relay and the agent let the request pass, and the API answers', function () {",
 		"    pm.expect(pm.response.code).to.be.below(500);",
+		"    pm.expect(pm.response.code).to.not.be.oneOf([401, 403]);",
 		"});",
 	}))))
 	return encode(out, "  "), report, nil
@@ -235,6 +238,9 @@ func sampleOf(format string) string {
 
 // sampleText is a value for a parameter.
 func sampleText(p *object) string {
+	if v := p.get(sampleKey); v != nil {
+		return scalarText(v)
+	}
 	if v := p.get("default"); v != nil {
 		return scalarText(v)
 	}

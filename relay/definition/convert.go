@@ -14,6 +14,7 @@ type rules struct {
 	titles       bool // names for people that we make ourselves, on members of bodies
 	descriptions int  // the most characters of a description inside a body; 0: any
 	levels       int  // of references within one body
+	samples      bool // the examples of parameters, which OpenAPI 2.0 has no place for, as sampleKey
 }
 
 // description cuts one to the length that the rules allow.

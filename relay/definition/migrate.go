@@ -217,7 +217,8 @@ func (m *migrator) notes() {
 	case "windows":
 		m.note("The Windows account was stored with each connection in Microsoft's cloud. Now the agent signs on, as the account that agent.yaml names. To let each user give an account of their own, use auth: {windows: {as: caller-password}} and publish the connector so.")
 	case "none":
-		m.note("The API was called without a credential and still is; the relay's own authentication is new.")
+		m.note("The files name no credential for the API, so the agent has none; the relay's own authentication is new. " +
+			"If connections asked for a Windows account (chosen in the portal with the gateway, it is not always in the files), write auth: {windows: {as: service}}.")
 	default:
 		m.note("The API's credential was stored with each connection. Now the agent has it, as a secret; connections carry the connector's own.")
 	}

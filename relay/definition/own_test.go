@@ -49,3 +49,18 @@ func TestOwnOperations(t *testing.T) {
 		t.Errorf("OpenAPI 3 for other callers: %v\n%s", err, open[:200])
 	}
 }
+
+// The author's example of a parameter is what a collection sends, and leaves no trace in the other formats.
+func TestSampleOfAParameter(t *testing.T) {
+	t.Parallel()
+	doc := parse(t, []byte(`{"openapi":"3.0.3","info":{"title":"x","version":"1"},"paths":{"/a/{id}":{"get":{"parameters":[
+		{"name":"id","in":"path","required":true,"example":"4711","schema":{"type":"string"}}],"responses":{"200":{"description":"ok"}}}}}}`))
+	collection, _, err := Postman(doc, target())
+	if err != nil || !bytes.Contains(collection, []byte("4711")) || bytes.Contains(collection, []byte(sampleKey)) {
+		t.Errorf("%v\n%s", err, collection)
+	}
+	f, err := PowerPlatform(doc, target())
+	if err != nil || bytes.Contains(f.Definition, []byte("x-sallyport")) {
+		t.Errorf("%v\n%s", err, f.Definition)
+	}
+}

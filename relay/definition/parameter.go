@@ -174,7 +174,31 @@ func (c *converter) parameter(name, in string, schema, p *object, place string) 
 	if p.flag("deprecated") || schema.flag("deprecated") {
 		out.setDefault("x-ms-visibility", "advanced")
 	}
+	if v := exampleOf(p, schema); v != nil && c.rules.samples {
+		out.set(sampleKey, v)
+	}
 	return out
+}
+
+// sampleKey is where a parameter's example goes on the way to a format that has one.
+const sampleKey = "x-sallyport-sample"
+
+// exampleOf is the example that the author gives of a parameter, if it is a plain value.
+func exampleOf(p, schema *object) any {
+	candidates := []any{p.get("example"), p.get("x-example"), schema.get("example")}
+	for _, e := range p.object("examples").all() {
+		if o, ok := e.value.(*object); ok {
+			candidates = append(candidates, o.get("value"))
+		}
+	}
+	for _, v := range append(candidates, schema.list("examples")...) {
+		switch v.(type) {
+		case nil, *object, []any:
+		default:
+			return v
+		}
+	}
+	return nil
 }
 
 // simple writes the words of a plain value or a list of them, as parameters and headers have them.
