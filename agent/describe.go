@@ -80,6 +80,9 @@ func (s *source) file() string {
 	return s.deps.path(strings.TrimPrefix(s.api.Definition, definitionFile))
 }
 
+// forget has the whole document fetched again: what is not in use must not pass for unchanged.
+func (s *source) forget() { s.etag = "" }
+
 // errUnchanged says that the upstream's document is the one that was fetched last.
 var errUnchanged = errors.New("unchanged")
 
@@ -101,7 +104,11 @@ func (s *source) make(ctx context.Context, t *upstream.Transport) (*definition.R
 		if err != nil {
 			return nil, err
 		}
-		return definition.Cut(name, data, o)
+		r, err := definition.Cut(name, data, o)
+		if err != nil {
+			s.forget()
+		}
+		return r, err
 	}
 	data, err := readBounded(s.file())
 	if err != nil {

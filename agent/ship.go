@@ -186,6 +186,9 @@ func (a *Agent) remake(ctx context.Context, w *watched, one *api) (changed bool,
 		return false, fmt.Errorf("compress the definition: %w", err)
 	}
 	changed, err = a.ship.keep(one.name, shipment{digest: r.Digest, packed: packed.Bytes()})
+	if err != nil {
+		w.source.forget()
+	}
 	if changed {
 		a.logShipment(one.name, r)
 	}
