@@ -3,7 +3,7 @@
 // schemas judge the result. It is how the project is tried with definitions that it has not seen; it downloads nothing and
 // is no part of the tests.
 //
-//	go run ./test/definitions DIR [--out DIR]
+//	go run ./test/definitions [--out DIR] DIR
 //
 // A file that is refused with a reason is no failure. A panic, a run longer than --limit, another result the second time,
 // an internal host that is left, and whatever the schemas or the linter call an error are. With --out the files that were
