@@ -128,6 +128,8 @@ missing_packages() {
   command -v node >/dev/null || echo nodejs
   command -v npm >/dev/null || echo npm
   command -v prometheus >/dev/null && command -v promtool >/dev/null || echo prometheus
+  command -v debootstrap >/dev/null || echo debootstrap
+  command -v systemd-nspawn >/dev/null || echo systemd-container
   command -v javac >/dev/null || echo default-jdk-headless
 }
 
@@ -232,6 +234,18 @@ cross_builds() {
   rm -rf "$T"/bin/*-arm64 "$T"/bin/windows-*
 }
 
+# packages builds the Debian packages and lives through them in a real systemd. Its root file system is kept in /var/tmp.
+packages() {
+  section "packages"
+  if [ "$(id -u)" != 0 ]; then
+    cannot "the packages in a real systemd" "not root"
+  elif ! command -v debootstrap >/dev/null || ! command -v systemd-nspawn >/dev/null; then
+    cannot "the packages in a real systemd" "debootstrap or systemd-container is not installed"
+  else
+    check "install, run, upgrade, remove under systemd" 900 env TMPDIR="$T/tmp" test/lab/systemd/run.sh
+  fi
+}
+
 demo() {
   section "the demo"
   check "sallyport-demo --once" 60 env TMPDIR="$T/tmp" "$T/bin/linux-$(go env GOARCH)/sallyport-demo" --once
@@ -297,11 +311,12 @@ main() {
   if [ -n "$quick" ]; then
     lab_reason="--quick"
     system_tests
-    section "left out by --quick: the lab, cross builds, the demo, other versions, fuzzing"
+    section "left out by --quick: the lab, cross builds, packages, the demo, other versions, fuzzing"
   else
     system_tests
     [ -z "$lab_reason" ] || cannot "the Active Directory lab" "$lab_reason"
     cross_builds
+    packages
     demo
     skew
     fuzz

@@ -62,6 +62,7 @@ func run(ctx context.Context, args []string, s streams, getenv func(string) stri
 	f.StringVar(&p.logForm, "log-format", "", "text or json (default: agent.yaml's, or text)")
 	root.AddCommand(p.joinCommand(), p.runCommand(), p.stateCommand(), p.keyCommand(), p.configCommand(), p.policyCommand(), p.definitionCommand(),
 		p.secretCommand(), p.versionCommand())
+	withManual(root)
 	root.SetArgs(args)
 	root.SetIn(s.in)
 	root.SetOut(s.out)

@@ -91,6 +91,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.`,
 	root.AddCommand(p.serveCommand(), p.configCommand(), p.gatewayCommand(), p.agentCommand(), p.connectorCommand(),
 		p.keyCommand(), p.userCommand(), p.applyCommand(), p.exportCommand(), p.logCommand(), p.backupCommand(), p.restoreCommand(),
 		p.statusCommand(), p.loginCommand(), p.logoutCommand(), p.whoamiCommand(), p.versionCommand())
+	withManual(root)
 	return root
 }
 

@@ -1,0 +1,125 @@
+#!/bin/bash
+# Runs inside nspawn.sh, beside old/*.deb and new/*.deb: an admin's way from the packages to a call, and what then happens to
+# the services: crash, drain, upgrade, removal, purge. Prints a line for each step; the first that fails ends it.
+set -euo pipefail
+trap 'echo "FAILED at line $LINENO: $BASH_COMMAND" >&2; journalctl --no-pager -n 40 -u sallyport-agent -u sallyport-relay >&2' ERR
+
+step() { echo "ok  $*"; }
+fail() { echo "FAILED: $*" >&2; journalctl --no-pager -n 40 -u sallyport-agent -u sallyport-relay >&2; exit 1; }
+eventually() { # SECONDS CMD...
+  local end=$((SECONDS + $1))
+  shift
+  until "$@" >/dev/null 2>&1; do
+    [ $SECONDS -lt $end ] || fail "it never came to be: $*"
+    sleep 0.2
+  done
+}
+port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+RELAY=http://127.0.0.1:$(port) API=$(port)
+
+cat >api.py <<'P' # answers after the seconds that the path's end says
+import http.server, sys, time
+class H(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        time.sleep(float(self.path.rsplit("/", 1)[1]))
+        body = b"from inside"
+        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
+    def log_message(self, *a): pass
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), H).serve_forever()
+P
+python3 api.py "$API" &
+
+call() { [ "$(curl -fsS -m 40 "$RELAY/plant1/orders/wait/${1:-0}")" = "from inside" ]; }
+
+# --- from the packages to the first call ---------------------------------------------------------------------------------
+
+dpkg -i old/sallyport-relay_*.deb old/sallyport-agent_*.deb >install.log 2>&1 || fail "$(cat install.log)"
+grep -q 'starts once it is set up' install.log || fail "the packages do not say what comes next"
+for unit in sallyport-agent sallyport-relay; do
+  systemctl is-enabled --quiet $unit || fail "$unit is not enabled"
+  ! systemctl is-active --quiet $unit || fail "$unit runs without a configuration"
+  ! systemctl is-failed --quiet $unit || fail "$unit has failed without a configuration"
+done
+man -w sallyport-agent >/dev/null 2>&1 || [ -e /usr/share/man/man8/sallyport-agent.8.gz ]
+step "both packages are installed and wait for their configuration"
+
+printf 'listen: %s\npublic_url: %s\n' "${RELAY#http://}" "$RELAY" >/etc/sallyport/relay.yaml
+systemctl start sallyport-relay
+eventually 20 curl -fsS "$RELAY/_/readyz"
+export SALLYPORT_RELAY_SOCKET=/var/lib/sallyport-relay/admin.sock
+sallyport-relay gateway add plant1 --json >join.json
+python3 -c 'import json; print(json.load(open("join.json"))["join"])' >join.txt
+sallyport-agent join --file join.txt
+cat >>/etc/sallyport/agent.yaml <<Y
+apis:
+  - name: orders
+    url: http://127.0.0.1:$API
+    auth: none
+    allow: [GET /wait/**]
+Y
+sallyport-agent config check
+systemctl start sallyport-agent
+sallyport-relay connector publish plant1/orders --auth none
+eventually 20 call
+step "relay and agent are set up and carry a call"
+
+[ "$(stat -c %U:%a /var/lib/sallyport-agent)" = sallyport-agent:700 ] || fail "the agent's folder: $(stat -c %U:%a /var/lib/sallyport-agent)"
+[ "$(stat -c %U:%a /var/lib/sallyport-relay)" = sallyport-relay:700 ] || fail "the relay's folder: $(stat -c %U:%a /var/lib/sallyport-relay)"
+for unit in sallyport-agent sallyport-relay; do
+  [ "$(stat -c %U "/proc/$(systemctl show -P MainPID $unit)")" = $unit ] || fail "$unit runs as another account"
+  exposure=$(systemd-analyze security $unit --no-pager | sed -n 's/.*exposure level for .*: \([0-9.]*\).*/\1/p')
+  [ "$(echo "$exposure 2.0" | awk '{print ($1 <= $2)}')" = 1 ] || fail "$unit has an exposure of $exposure"
+  step "$unit runs as its own account, exposure $exposure"
+done
+
+# --- what happens to services --------------------------------------------------------------------------------------------
+
+for unit in sallyport-agent sallyport-relay; do
+  kill -9 "$(systemctl show -P MainPID $unit)"
+  eventually 25 call
+  step "$unit was killed and is back"
+done
+
+call 4 & long=$!
+sleep 1
+systemctl stop sallyport-agent
+wait $long || fail "a call under way was cut off when the agent was stopped"
+systemctl start sallyport-agent
+eventually 20 call
+step "the agent drains when it is stopped"
+
+sed -i 's|GET /wait/\*\*|GET /wait/0|' /etc/sallyport/agent.yaml
+systemctl reload sallyport-agent
+eventually 20 bash -c "[ \$(curl -s -o /dev/null -w '%{http_code}' $RELAY/plant1/orders/wait/1) = 403 ]"
+call || fail "a reload lost the rules that stayed"
+step "a reload puts the changed allow-list in force"
+
+before=$(systemctl show -P MainPID sallyport-agent)
+dpkg -i new/sallyport-relay_*.deb new/sallyport-agent_*.deb >upgrade.log 2>&1 || fail "$(cat upgrade.log)"
+[ "$(systemctl show -P MainPID sallyport-agent)" != "$before" ] || fail "the upgrade did not restart the agent"
+sallyport-agent version | grep -q "$(dpkg-query -W -f '${Version}' sallyport-agent | sed 's/-1$//')" || fail "$(sallyport-agent version)"
+eventually 20 call
+grep -q 'GET /wait/0' /etc/sallyport/agent.yaml || fail "the upgrade changed agent.yaml"
+step "an upgrade keeps configuration and key, and restarts both"
+
+systemctl disable --quiet sallyport-relay
+dpkg -i old/sallyport-relay_*.deb >downgrade.log 2>&1 || fail "$(cat downgrade.log)"
+! systemctl is-enabled --quiet sallyport-relay || fail "a package enables what an admin has disabled"
+systemctl enable --quiet sallyport-relay
+systemctl start sallyport-relay
+step "an admin's 'disable' outlives the next package"
+
+dpkg -r sallyport-agent >remove.log 2>&1 || fail "$(cat remove.log)"
+[ -e /etc/sallyport/agent.yaml ] && [ -e /var/lib/sallyport-agent/identity.json ] || fail "removal took the configuration or the key"
+! systemctl is-active --quiet sallyport-agent || fail "the agent runs on after its removal"
+dpkg -i new/sallyport-agent_*.deb >again.log 2>&1 || fail "$(cat again.log)"
+eventually 20 systemctl is-active --quiet sallyport-agent
+eventually 20 call
+step "removed and installed again, the agent goes on as before"
+
+dpkg -P sallyport-agent sallyport-relay >purge.log 2>&1 || fail "$(cat purge.log)"
+left=$(find /etc/sallyport* /var/lib/sallyport* /usr/bin/sallyport* /usr/lib/systemd/system/sallyport* /etc/systemd/system -name 'sallyport*' 2>/dev/null || true)
+[ -z "$left" ] || fail "purge left: $left"
+! getent passwd | grep -q sallyport || fail "purge left an account"
+step "purge leaves nothing"
