@@ -32,7 +32,7 @@ type Rule struct {
 	// The rule: a method and a path.
 	Rule string `yaml:"rule,required"`
 	// Who may call, as their token proves to the agent (callers must be set): any of person (anybody of the issuer's people),
-	// upn:anna@corp.example, oid:GUID, group:GUID, role:NAME (an app role) and app:GUID (an application by itself).
+	// upn=anna@corp.example, oid=GUID, group=GUID, role=NAME (an app role) and app=GUID (an application by itself).
 	Who Texts `yaml:"who"`
 	// What the query may say.
 	Query *RuleQuery `yaml:"query"`

@@ -24,10 +24,10 @@ const (
 // callersForm is what is added to the rig's file; the rules are for orders.
 const callersForm = `    allow:
       - {rule: GET /open}
-      - {rule: GET /anna, who: "upn:anna@corp.example"}
+      - {rule: GET /anna, who: "upn=anna@corp.example"}
       - {rule: GET /people, who: [person]}
-      - {rule: GET /buyers, who: ["role:Buyer", "group:g-buyers"]}
-      - {rule: GET /robots, who: ["app:%s"]}
+      - {rule: GET /buyers, who: ["role=Buyer", "group=g-buyers"]}
+      - {rule: GET /robots, who: ["app=%s"]}
 callers:
   entra: {tenant: %s, authority: %q}
   audience: [%s]

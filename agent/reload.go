@@ -37,7 +37,7 @@ func (a *Agent) Reload(c *Config) error {
 	old.discard(next)
 	a.ship.wake()
 	a.links.Each(a.offer)
-	a.event(audit.Event{Kind: audit.Policy, Hash: next.hash})
+	a.event(audit.Event{Kind: audit.Policy, Hash: next.hash, Was: old.hash})
 	a.log.Info("configuration in force", "apis", len(next.names), "policy", next.hash)
 	a.warn(c)
 	if c.Relay != a.config.Relay || c.Links != a.config.Links || c.Proxy != a.config.Proxy || c.CA != a.config.CA ||

@@ -89,6 +89,8 @@ type Event struct {
 	Key string `json:"key,omitempty"`
 	// Hash names the policy in force, as the relay shows it too: Start, Policy. Or what has left: Definition.
 	Hash string `json:"hash,omitempty"`
+	// Was is the hash of the policy that was in force before: Policy.
+	Was string `json:"was,omitempty"`
 	// Lost is how many events are missing: Gap.
 	Lost uint64 `json:"lost,omitempty"`
 }

@@ -47,6 +47,7 @@ func appendLine(b []byte, e Event) []byte {
 		{"relay", e.Relay},
 		{"version", e.Version},
 		{"hash", e.Hash},
+		{"was", e.Was},
 		{"key", e.Key},
 	} {
 		b = appendText(b, f.name, f.value)

@@ -23,13 +23,13 @@ type term struct{ kind, value string }
 const maxTerm = 256
 
 func parseTerm(text string) (term, error) {
-	kind, value, has := strings.Cut(text, ":")
+	kind, value, has := strings.Cut(text, "=")
 	switch {
 	case text == Person:
 		return term{Person, ""}, nil
 	case !has || value == "" || value != strings.TrimSpace(value) || len(text) > maxTerm ||
 		!slices.Contains([]string{UPN, Object, Group, Role, App}, kind):
-		return term{}, fmt.Errorf("%.80q is no principal (write person, upn:anna@corp.example, oid:GUID, group:GUID, role:NAME or app:GUID)", text)
+		return term{}, fmt.Errorf("%.80q is no principal (write person, upn=anna@corp.example, oid=GUID, group=GUID, role=NAME or app=GUID)", text)
 	case strings.Contains(value, "*"):
 		return term{}, fmt.Errorf("%.80q: there are no patterns of principals (name each, or a group or role)", text)
 	}
