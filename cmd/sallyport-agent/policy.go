@@ -50,7 +50,7 @@ is asked or resolved.`,
 	}
 	q.flags(test)
 	q.flags(explain)
-	return group("policy", "Draft, try and show the allow-list", test, explain, show, p.draftCommand())
+	return group("policy", "Draft, try and show the allow-list", test, explain, show, p.draftCommand(), p.learnCommand(), p.unusedCommand())
 }
 
 // A decision is the answer of 'policy test' for scripts.
