@@ -134,8 +134,8 @@ type Link struct {
 	}
 	idle chan struct{} // closed and replaced when nothing is open or queued; for Drain
 
-	message []byte           // the reader's own: a control message in several frames
-	small   [smallChunk]byte // the reader's own: where small payloads are read to
+	message []byte     // the reader's own: a control message in several frames
+	small   *smallRead // the reader's own: nil between two messages
 }
 
 // New makes a Link of a WebSocket whose handshake is done. It does nothing before Run.
@@ -190,8 +190,9 @@ func (l *Link) Run(ctx context.Context) error {
 	defer stop()
 	var wg sync.WaitGroup
 	wg.Go(l.writeLoop)
-	wg.Go(l.tickLoop)
+	stopTicks := l.beginTicks()
 	l.fail(l.readLoop())
+	stopTicks()
 	wg.Wait()
 	l.serving.Wait()
 	if _, ok := errors.AsType[errClosed](l.Err()); ok {
@@ -508,36 +509,52 @@ func (l *Link) lost() error {
 
 func (l *Link) lostLocked() error { return fmt.Errorf("%w: %w", ErrLinkLost, l.err) }
 
-// tickLoop keeps the link alive, and ends it when it is not; and it ends what has waited too long.
-func (l *Link) tickLoop() {
+// beginTicks keeps the link alive until stop is called, which waits for a tick under way. It is a timer and no goroutine: each
+// of those has a stack, and a relay has thousands of idle links.
+func (l *Link) beginTicks() (stop func()) {
 	lastPing := time.Now()
 	l.sendPing(lastPing)
-	t := time.NewTimer(pingEvery)
-	defer t.Stop()
-	for {
-		select {
-		case <-l.done:
+	var mu sync.Mutex // guards t and lastPing; held by a tick until it is done
+	mu.Lock()
+	defer mu.Unlock()
+	var t *time.Timer
+	t = time.AfterFunc(pingEvery, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if l.Err() != nil {
 			return
-		case now := <-t.C:
-			dead := l.Heard().Add(deadAfter)
-			if !now.Before(dead) {
-				l.fail(fmt.Errorf("nothing heard from the peer for %s", now.Sub(l.Heard()).Round(time.Second)))
-				return
-			}
-			if now.Sub(lastPing) >= pingEvery {
-				lastPing = now
-				l.sendPing(now)
-			}
-			// No oftener than that: a relay has thousands of idle links.
-			t.Reset(min(lastPing.Add(pingEvery).Sub(now), dead.Sub(now)))
-			if l.overflow() {
-				l.fail(fmt.Errorf("the peer does not read: %d bytes of control frames wait for it", maxQueued))
-				return
-			}
-			l.sweep(now)
-			l.sendHome()
 		}
+		now := time.Now()
+		if now.Sub(lastPing) >= pingEvery {
+			lastPing = now
+			l.sendPing(now)
+		}
+		if next := l.tick(now, lastPing); next > 0 {
+			t.Reset(next)
+		}
+	})
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		t.Stop()
 	}
+}
+
+// tick ends a link that is not alive, and what has waited too long on one that is. It says when to look again; 0 is never.
+func (l *Link) tick(now, lastPing time.Time) time.Duration {
+	dead := l.Heard().Add(deadAfter)
+	if !now.Before(dead) {
+		l.fail(fmt.Errorf("nothing heard from the peer for %s", now.Sub(l.Heard()).Round(time.Second)))
+		return 0
+	}
+	if l.overflow() {
+		l.fail(fmt.Errorf("the peer does not read: %d bytes of control frames wait for it", maxQueued))
+		return 0
+	}
+	l.sweep(now)
+	l.sendHome()
+	// No oftener than that: a relay has thousands of idle links.
+	return min(lastPing.Add(pingEvery).Sub(now), dead.Sub(now))
 }
 
 // sendPing asks for a sign of life, which the ping itself is to the peer: it is sent although earlier ones are not answered.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -51,7 +52,18 @@ func (h heardReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// A smallRead is where small payloads are read to. A link borrows one for the time of a message.
+type smallRead [smallChunk]byte
+
+// smallReads is where they come from; it changes nothing else.
+var smallReads = sync.Pool{New: func() any { return new(smallRead) }}
+
 func (l *Link) readMessage(r io.Reader) error {
+	l.small = smallReads.Get().(*smallRead)
+	defer func() {
+		smallReads.Put(l.small)
+		l.small = nil
+	}()
 	var head [headerSize]byte
 	for {
 		switch _, err := io.ReadFull(r, head[:]); {

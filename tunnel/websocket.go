@@ -7,7 +7,8 @@ import (
 )
 
 const (
-	readBuffer = 4 << 10
+	// readBuffer is small since each link has one for all its life. What does not fit is read past it, to where it belongs.
+	readBuffer = 1 << 10
 	// writeBuffer holds a whole message and the WebSocket's own header, so that a message is one frame and one system
 	// call. The buffers are pooled: an idle link holds none.
 	writeBuffer = MaxMessage + 64
