@@ -43,6 +43,10 @@ type Config struct {
 	// Whose tokens prove to the agent who calls, for rules with who. Default: nobody is proved, and such rules cannot stand
 	// here.
 	Callers *Callers `yaml:"callers"`
+	// The public keys of those who may sign this file (ed25519:...; 'sallyport-agent policy keygen' makes one). With any, the
+	// agent loads the file only with a signature of one of them beside it (agent.yaml.sig), and pins them in its state
+	// directory: taking the line out later takes nothing away. Default: no signature is needed.
+	PolicySigners []string `yaml:"policy_signers"`
 	// Kerberos for Windows authentication on Linux. Windows has its own.
 	Kerberos Kerberos `yaml:"kerberos"`
 

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"sallyport/agent/audit"
-	"sallyport/agent/state"
 	"sallyport/configs"
 )
 
@@ -115,7 +114,11 @@ func look(path string, seen version) (version, error) {
 
 // reread puts what is in the file in force, or says everything that is wrong with it.
 func (a *Agent) reread() {
-	c, err := ReadConfig(a.deps.File)
+	c, err := ReadSigned(a.deps.File, a.deps.State)
+	if errors.Is(err, ErrUnsigned) {
+		hash := a.now.Load().hash
+		a.event(audit.Event{Kind: audit.Policy, Hash: hash, Was: hash, Verdict: audit.Refused, Problem: "unsigned"})
+	}
 	if err == nil {
 		err = a.Reload(c)
 	}
@@ -128,26 +131,11 @@ func (a *Agent) reread() {
 	}
 }
 
-// ReadConfig reads agent.yaml from a file.
+// ReadConfig reads agent.yaml from a file, to look at it: nobody's signature is asked for (see ReadSigned).
 func ReadConfig(path string) (*Config, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("%w; 'sallyport-agent join' writes a first one, 'sallyport-agent config example' shows all settings", err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the configuration: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, configs.MaxSize+1))
-	if err != nil {
-		return nil, fmt.Errorf("read the configuration: %w", err)
-	}
-	c, err := ParseConfig(path, data)
+	data, err := readFile(path)
 	if err != nil {
 		return nil, err
 	}
-	if err := state.CheckWritable(path); err != nil {
-		c.Warnings = append(c.Warnings, fmt.Sprintf("who can write this file decides what may be called inside: %v", err))
-	}
-	return c, nil
+	return parseFile(path, data)
 }

@@ -64,6 +64,11 @@ func (v validator) config() {
 	if c.Identity.Entra != nil {
 		v.entra("identity.entra", c.Identity.Entra)
 	}
+	for i, s := range c.PolicySigners {
+		if _, ok := parseSigner(s); !ok {
+			v.Errorf(fmt.Sprintf("policy_signers[%d]", i), "%.80q is no signer's key (write what 'sallyport-agent policy keygen' prints: ed25519:...)", s)
+		}
+	}
 	if c.Callers != nil {
 		v.callers("callers", c.Callers)
 	}

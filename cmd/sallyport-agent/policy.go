@@ -50,7 +50,8 @@ is asked or resolved.`,
 	}
 	q.flags(test)
 	q.flags(explain)
-	return group("policy", "Draft, try and show the allow-list", test, explain, show, p.draftCommand(), p.learnCommand(), p.unusedCommand())
+	all := []*cobra.Command{test, explain, show, p.draftCommand(), p.learnCommand(), p.unusedCommand()}
+	return group("policy", "Draft, try, show and sign the allow-list", append(all, p.signCommands()...)...)
 }
 
 // A decision is the answer of 'policy test' for scripts.

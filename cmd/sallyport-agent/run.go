@@ -47,6 +47,9 @@ func (p *program) serve(ctx context.Context) error {
 			return err
 		}
 	}
+	if c, err = agent.ReadSigned(p.config, dir); err != nil {
+		return err
+	}
 	store, err := p.secrets(dir)
 	if err != nil {
 		return err
