@@ -134,13 +134,17 @@ func mayRun(c *Config, id *identity.Identity) error {
 	return nil
 }
 
-// NewDialer gives the way to the relay that a configuration describes.
+// NewDialer gives the way to the relay that a configuration describes, and to all else in the cloud: its HTTPClient is what
+// everything uses that asks there for tokens or keys.
 func NewDialer(c *Config, d Deps) (*link.Dialer, error) {
 	proxy, err := link.ProxyFor(c.Proxy, d.Environment)
 	if err != nil {
 		return nil, err
 	}
 	dc := link.DialConfig{Relay: c.Relay, Proxy: proxy, Version: d.Version, Log: d.Log}
+	if dc.SignOn, err = d.proxySignOn(c); err != nil {
+		return nil, fmt.Errorf("proxy_auth: %w", err)
+	}
 	if c.CA != "" {
 		pem, err := os.ReadFile(d.path(c.CA))
 		if err != nil {

@@ -15,7 +15,6 @@ import (
 
 	"sallyport/agent/caller"
 	"sallyport/agent/policy"
-	"sallyport/agent/secret"
 	"sallyport/agent/upstream"
 	"sallyport/agent/winauth"
 )
@@ -151,42 +150,17 @@ func (a *Agent) auth(c *Config, from *API) (upstream.Auth, error) {
 }
 
 func (a *Agent) credential(c *Config, w *Windows) (winauth.Credential, error) {
-	o := winauth.Options{
-		Protocol: winauth.Protocol(w.Protocol), ChannelBinding: winauth.ChannelBinding(w.ChannelBinding), Mutual: w.Mutual,
-		Krb5Config: a.deps.path(c.Kerberos.Config), Log: a.log,
+	if w.Secret == "" {
+		return a.deps.windowsCredential(c, w, nil)
 	}
-	if w.As == "service" {
-		return winauth.NewService(o, winauth.ServiceSource{
-			Keytab: a.deps.path(w.Keytab), Principal: w.Principal, CCache: a.deps.path(w.CCache),
-		})
-	}
-	account := winauth.Account{User: w.Account, Keytab: a.deps.path(w.Keytab)}
-	if w.Secret != "" {
-		var err error
-		if account.Password, err = a.secret(w.Secret); err != nil {
-			return nil, err
-		}
-	}
-	return winauth.NewAccount(o, account)
-}
-
-// secret gives a secret's value each time it is needed, so that a changed one counts at once. One that is not there yet
-// is a warning: it may be set while the agent runs.
-func (a *Agent) secret(name string) (func() (string, error), error) {
-	if err := secret.CheckName(name); err != nil {
+	password, err := a.secret(w.Secret)
+	if err != nil {
 		return nil, err
 	}
-	if a.deps.Secrets == nil {
-		return nil, fmt.Errorf("%w: %s", secret.ErrNotFound, name)
-	}
-	if _, err := a.deps.Secrets.Get(name); err != nil {
-		a.log.Warn("a secret that the configuration names cannot be read", "secret", name, "error", err)
-	}
-	return func() (string, error) {
-		s, err := a.deps.Secrets.Get(name)
-		return s.Reveal(), err
-	}, nil
+	return a.deps.windowsCredential(c, w, password)
 }
+
+func (a *Agent) secret(name string) (func() (string, error), error) { return a.deps.secretFor(name) }
 
 // path is a path of the configuration: relative ones start where the configuration is.
 func (d Deps) path(p string) string {

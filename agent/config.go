@@ -30,9 +30,12 @@ type Config struct {
 	State string `yaml:"state"`
 	// What the agent writes about itself.
 	Log Log `yaml:"log"`
-	// How the relay is reached: environment (HTTPS_PROXY and NO_PROXY of the service), none, or the URL of a proxy
-	// (http, https or socks5). Default: environment.
+	// How the cloud is reached (the relay, Entra's tokens, issuers' keys): system (HTTPS_PROXY and NO_PROXY of the service if
+	// they are set, else what Windows says: PAC, WPAD, netsh winhttp), environment (the variables alone), none, or the URL of
+	// a proxy (http, https or socks5). Default: system.
 	Proxy string `yaml:"proxy"`
+	// How the agent signs on to a proxy that asks for it. docs/proxies.md has the details.
+	ProxyAuth *ProxyAuth `yaml:"proxy_auth"`
 	// A PEM file with certificate authorities that are trusted for the relay besides the operating system's, for a
 	// network that inspects TLS.
 	CA string `yaml:"ca"`
@@ -85,6 +88,28 @@ type Entra struct {
 	// The URL of the cloud's sign-on, for others than the public one: https://login.microsoftonline.us. Default:
 	// https://login.microsoftonline.com.
 	Authority string `yaml:"authority"`
+}
+
+// ProxyAuth says how the agent signs on to a proxy.
+type ProxyAuth struct {
+	// As whom: service (the account that the agent runs as; on Linux that of the keytab or credential cache) or account (a
+	// named one).
+	As string `yaml:"as,required" enum:"service,account"`
+	// The account for as: account: CORP\svc-proxy or svc-proxy@corp.example; any user name with protocol: basic.
+	Account string `yaml:"account"`
+	// The name of the secret with the account's password; set it with: sallyport-agent secret set NAME.
+	Secret string `yaml:"secret"`
+	// The path of a keytab, on Linux: for as: service (default: /etc/krb5.keytab) or instead of a secret.
+	Keytab string `yaml:"keytab"`
+	// Which entry of the keytab is meant with as: service. Default: the first.
+	Principal string `yaml:"principal"`
+	// The path of a credential cache that something else keeps renewed, for as: service on Linux.
+	CCache string `yaml:"ccache"`
+	// The service principal name of the proxy. Default: HTTP/ and the host of its URL.
+	SPN string `yaml:"spn"`
+	// negotiate (Kerberos, or NTLM where Kerberos cannot be had), kerberos, ntlm, or basic (the password as it is, readable on
+	// the way to a proxy that is not https). Default: negotiate.
+	Protocol string `yaml:"protocol" enum:"negotiate,kerberos,ntlm,basic"`
 }
 
 // Log says what the agent writes about itself.

@@ -82,7 +82,7 @@ func TestParseConfigErrors(t *testing.T) {
 	const file = `relay: http://relay.example.com/x
 gateway: Plant_1
 links: 17
-proxy: system
+proxy: sytem
 log: {level: trace}
 apis:
   - name: Orders!
@@ -132,7 +132,7 @@ apis:
 	want := `agent.yaml:1:8: relay: a path does not belong here
 agent.yaml:2:10: gateway "Plant_1" is no name
 agent.yaml:3:8: links must be 1 to 16
-agent.yaml:4:8: proxy: system is not in this release
+agent.yaml:4:8: proxy: "sytem" is not
 agent.yaml:5:14: "trace" is not known here
 agent.yaml:7:11: API name "Orders!" is no name
 agent.yaml:8:10: url: must begin with https:// or http://

@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
-	"sallyport/agent/link"
 	"sallyport/agent/policy"
 	"sallyport/agent/secret"
 	"sallyport/agent/upstream"
@@ -53,14 +52,7 @@ func (v validator) config() {
 	if c.MaxLinkAge != 0 && c.MaxLinkAge < leastLinkAge {
 		v.Errorf("max_link_age", "max_link_age must be at least %s (leave it out for 12h)", leastLinkAge)
 	}
-	switch c.Proxy {
-	case "system":
-		v.Errorf("proxy", "proxy: system is not in this release (write environment, none or the URL of the proxy)")
-	default:
-		if _, err := link.ProxyFor(c.Proxy, nil); err != nil {
-			v.Errorf("proxy", "%v", err)
-		}
-	}
+	v.proxy(c)
 	if c.Identity.Entra != nil {
 		v.entra("identity.entra", c.Identity.Entra)
 	}

@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"sallyport/agent/proxy"
 	"sallyport/tunnel"
 )
 
@@ -41,6 +43,9 @@ type DialConfig struct {
 	Roots *x509.CertPool
 	// Proxy says through which proxy; nil for none. See ProxyFor.
 	Proxy ProxyFunc
+	// SignOn is how the agent proves itself to a proxy that asks for it; nil: by the user and password of the proxy's URL
+	// alone.
+	SignOn *SignOn
 	// Version is the program's version, for the relay's log.
 	Version string
 	Log     *slog.Logger
@@ -53,6 +58,10 @@ type Dialer struct {
 	proxy ProxyFunc
 	agent string
 	log   *slog.Logger
+
+	signOn  *SignOn
+	caution caution
+	issuer  issuer
 }
 
 // NewDialer checks the configuration; it does not touch the network.
@@ -60,14 +69,14 @@ func NewDialer(c DialConfig) (*Dialer, error) {
 	u, err := url.Parse(c.Relay)
 	switch {
 	case err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http":
-		return nil, fmt.Errorf("relay %q is not a URL such as https://relay.example.com", hide(c.Relay))
+		return nil, fmt.Errorf("relay %q is not a URL such as https://relay.example.com", proxy.Hide(c.Relay))
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "":
-		return nil, fmt.Errorf("relay %q: a relay's URL has a scheme, a host and perhaps a port, and nothing else", hide(c.Relay))
+		return nil, fmt.Errorf("relay %q: a relay's URL has a scheme, a host and perhaps a port, and nothing else", proxy.Hide(c.Relay))
 	case u.Scheme == "http" && !loopback(u.Hostname()):
 		return nil, fmt.Errorf("relay %s: http is for a relay on this machine alone; use https", u)
 	}
 	u.Path = ""
-	d := &Dialer{relay: u, roots: c.Roots, proxy: c.Proxy, agent: "sallyport-agent/" + c.Version, log: c.Log}
+	d := &Dialer{relay: u, roots: c.Roots, proxy: c.Proxy, agent: "sallyport-agent/" + c.Version, log: c.Log, signOn: c.SignOn}
 	if c.Version == "" {
 		d.agent = "sallyport-agent"
 	}
@@ -106,6 +115,9 @@ func (d *Dialer) dial(ctx context.Context, who tunnel.AgentIdentity, relayKey st
 		return nil, tunnel.Welcome{}, fmt.Errorf("dial relay %s: %w", d.relay, err)
 	}
 	welcome, err := tunnel.Introduce(ctx, ws, who, relayKey)
+	if late, ok := errors.AsType[net.Error](err); ok && late.Timeout() && ctx.Err() == nil {
+		err = d.heldBack(err)
+	}
 	if err != nil {
 		return nil, tunnel.Welcome{}, fmt.Errorf("dial relay %s: %w", d.relay, explainKey(err))
 	}
@@ -121,6 +133,9 @@ func (d *Dialer) open(ctx context.Context) (*websocket.Conn, error) {
 		if conn, err = d.secure(ctx, tunnel.WrapConn(conn), d.relay.Hostname()); err != nil {
 			return nil, err
 		}
+		if t, ok := conn.(*tls.Conn); ok {
+			d.witness(t.ConnectionState())
+		}
 	}
 	return d.upgrade(ctx, conn)
 }
@@ -131,7 +146,7 @@ func (d *Dialer) reach(ctx context.Context, u *url.URL) (net.Conn, error) {
 	if d.proxy != nil {
 		p, err := d.proxy(u)
 		if err != nil {
-			return nil, dialFailed("find out the proxy", "look at HTTPS_PROXY, or set 'proxy' in agent.yaml", errors.New(hide(err.Error())))
+			return nil, dialFailed("find out the proxy", "look at the system's proxy settings and HTTPS_PROXY, or set 'proxy' in agent.yaml", errors.New(proxy.Hide(err.Error())))
 		}
 		if p != nil {
 			d.log.Debug("dialing through a proxy", "proxy", shown(p), "relay", u.String())

@@ -32,13 +32,13 @@ func TestHTTPClientGoesTheWayOfLinks(t *testing.T) {
 		}
 		defer out.Close()
 		w.WriteHeader(http.StatusOK)
-		in, _, err := http.NewResponseController(w).Hijack()
+		in, ahead, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
 			return
 		}
 		defer in.Close()
-		go func() { _, _ = io.Copy(out, in) }() // ends when either side is closed
+		go func() { _, _ = io.Copy(out, ahead) }() // ends when either side is closed
 		_, _ = io.Copy(in, out)
 	}))
 	t.Cleanup(proxy.Close)

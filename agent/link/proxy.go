@@ -1,49 +1,43 @@
 package link
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
-	"encoding/base64"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 
-	"golang.org/x/net/proxy"
+	socks "golang.org/x/net/proxy"
+
+	"sallyport/agent/proxy"
 )
 
 // A ProxyFunc says through which proxy a URL is reached; nil for none.
-type ProxyFunc func(*url.URL) (*url.URL, error)
+type ProxyFunc = proxy.Func
 
-// ProxyFor turns the setting into a ProxyFunc: "" or "environment" (what env says), "none", or the URL of a proxy
-// (http, https or socks5, with user:password where it asks for Basic). Errors do not quote the password.
+// ProxyFor turns the setting into a ProxyFunc: "" or "system" (env, else what Windows says), "environment" (env alone),
+// "none", or the URL of a proxy (http, https or socks5, with user:password where it asks for Basic). env is nil where the
+// environment names no proxy. Errors do not quote the password.
 func ProxyFor(setting string, env ProxyFunc) (ProxyFunc, error) {
 	switch setting {
-	case "", "environment":
+	case "", "system":
+		if env == nil {
+			return proxy.System(), nil
+		}
+		return env, nil
+	case "environment":
 		return env, nil
 	case "none":
 		return nil, nil
 	}
-	u, err := url.Parse(setting)
-	if err != nil || u.Hostname() == "" {
-		return nil, fmt.Errorf("proxy: %q is not 'environment', 'none' or a URL such as http://proxy.corp.example:8080", hide(setting))
-	}
-	if !slices.Contains([]string{"http", "https", "socks5"}, u.Scheme) {
-		return nil, fmt.Errorf("proxy: scheme %q is not known; use http, https or socks5", u.Scheme)
+	u, err := proxy.Parse(setting)
+	if err != nil {
+		return nil, err
 	}
 	return func(*url.URL) (*url.URL, error) { return u, nil }, nil
-}
-
-// hide cuts user info out of a string that is not a URL.
-func hide(s string) string {
-	if i := strings.LastIndexByte(s, '@'); i >= 0 {
-		return "***@" + s[i+1:]
-	}
-	return s
 }
 
 // shown is the proxy's address without its user info, for logs and errors.
@@ -68,64 +62,31 @@ func (d *Dialer) dialProxy(ctx context.Context, p *url.URL, target string) (net.
 	if p.Scheme == "socks5" {
 		return d.dialSOCKS(ctx, p, target)
 	}
-	conn, err := d.tcp(ctx, hostPort(p))
+	v := &passage{d: d, proxy: p, target: target, what: "pass through the proxy " + shown(p)}
+	conn, err := v.open(ctx)
 	if err != nil {
-		return nil, dialFailed("reach the proxy "+shown(p), "set 'proxy' in agent.yaml to another one or to none", err)
-	}
-	if p.Scheme == "https" {
-		if conn, err = d.secure(ctx, conn, p.Hostname()); err != nil {
-			return nil, fmt.Errorf("TLS with the proxy %s: %w", shown(p), err)
-		}
-	}
-	tunnelled, err := connect(ctx, conn, p, target, d.agent)
-	if err != nil {
-		_ = conn.Close()
+		v.hangUp()
 		return nil, err
-	}
-	return tunnelled, nil
-}
-
-// connect asks an HTTP proxy for a way to target (RFC 9110 section 9.3.6).
-func connect(ctx context.Context, conn net.Conn, p *url.URL, target, agent string) (net.Conn, error) {
-	what := "pass through the proxy " + shown(p)
-	// The deadline is ctx's; a ctx that ends early closes the connection, which ends every wait.
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	req := &http.Request{
-		Method: http.MethodConnect, URL: &url.URL{Opaque: target}, Host: target,
-		Header: http.Header{"User-Agent": {agent}},
-	}
-	if p.User != nil {
-		password, _ := p.User.Password()
-		req.Header.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(p.User.Username()+":"+password)))
-	}
-	if err := req.Write(conn); err != nil {
-		return nil, dialFailed(what, "", ended(ctx, err))
-	}
-	br := bufio.NewReader(io.LimitReader(conn, answerLimit))
-	resp, err := http.ReadResponse(br, req)
-	if err != nil {
-		return nil, dialFailed(what, "is it an HTTP proxy?", ended(ctx, err))
-	}
-	if resp.StatusCode/100 != 2 {
-		return nil, proxyRefused(what, p, resp)
-	}
-	if br.Buffered() > 0 {
-		return nil, dialFailed(what, "", fmt.Errorf("it sent %d bytes before it was asked", br.Buffered()))
 	}
 	return conn, nil
 }
 
 // proxyRefused says why a proxy did not let the agent through.
-func proxyRefused(what string, p *url.URL, resp *http.Response) error {
+func proxyRefused(what string, resp *http.Response) error {
 	e := &DialError{Phase: what, RetryAfter: retryHeader(resp), Err: fmt.Errorf("it answered %s", status(resp))}
-	switch {
-	case resp.StatusCode == http.StatusProxyAuthRequired && p.User != nil:
-		e.Mend = "it does not take the user name and password of the proxy's URL; it offers " + schemes(resp)
-	case resp.StatusCode == http.StatusProxyAuthRequired:
-		e.Mend = "it wants to know who asks and offers " + schemes(resp) +
-			"; Basic is given as http://user:password@host:port, or have the relay's host exempted"
-	case resp.StatusCode == http.StatusForbidden || resp.StatusCode == http.StatusMethodNotAllowed:
+	title, html := page(resp)
+	if html {
+		e.Err = fmt.Errorf("it answered %s with the web page %q", status(resp), title)
+	}
+	switch code := resp.StatusCode; {
+	case code/100 == 3, code == http.StatusNetworkAuthenticationRequired:
+		e.Mend = "it points to " + location(resp) + ": a sign-in page of the network (captive portal), which a person has to pass first"
+	case code/100 == 2:
+		e.Mend = "a proxy answers without a body: a sign-in page of the network (captive portal) or a web server answers in its place"
+	case code == http.StatusForbidden, code == http.StatusMethodNotAllowed:
 		e.Mend = "have the relay's host and port 443 allowed for CONNECT"
+	case code == http.StatusBadGateway, code == http.StatusServiceUnavailable, code == http.StatusGatewayTimeout:
+		e.Mend = "the proxy does not reach it: does it resolve the name, and may it get out?"
 	default:
 		e.Mend = "the proxy's log says more"
 	}
@@ -148,17 +109,17 @@ func schemes(resp *http.Response) string {
 }
 
 func (d *Dialer) dialSOCKS(ctx context.Context, p *url.URL, target string) (net.Conn, error) {
-	var auth *proxy.Auth
+	var auth *socks.Auth
 	if p.User != nil {
 		password, _ := p.User.Password()
-		auth = &proxy.Auth{User: p.User.Username(), Password: password}
+		auth = &socks.Auth{User: p.User.Username(), Password: password}
 	}
 	what := "pass through the proxy " + shown(p)
-	s, err := proxy.SOCKS5("tcp", hostPort(p), auth, &net.Dialer{Timeout: tcpTimeout})
+	s, err := socks.SOCKS5("tcp", hostPort(p), auth, &net.Dialer{Timeout: tcpTimeout})
 	if err != nil {
 		return nil, dialFailed(what, "", err)
 	}
-	conn, err := s.(proxy.ContextDialer).DialContext(ctx, "tcp", target)
+	conn, err := s.(socks.ContextDialer).DialContext(ctx, "tcp", target)
 	if err != nil {
 		return nil, dialFailed(what, "is it a SOCKS5 proxy that lets the agent through?", ended(ctx, err))
 	}

@@ -39,6 +39,8 @@ type slot struct {
 
 	fingerprint string // of the key that was shown last
 
+	cut cut // what is known of connections that are cut by their age
+
 	failure   string // what was logged last
 	failureAt time.Time
 
@@ -170,7 +172,7 @@ func (s *slot) begin(ctx context.Context, ws *websocket.Conn, bond *tunnel.Bond)
 // hold waits until a new link is needed. It returns the present one if that serves on meanwhile, because the relay drains
 // it or it has become old; otherwise why it ended. before is the link that this one has replaced, if there was one.
 func (s *slot) hold(ctx context.Context, l, before *held) (old *held, err error) {
-	age := time.NewTimer(s.ls.rotation())
+	age := time.NewTimer(s.cut.within(s.ls.rotation(), time.Now()))
 	defer age.Stop()
 	for {
 		select {
@@ -181,8 +183,17 @@ func (s *slot) hold(ctx context.Context, l, before *held) (old *held, err error)
 			if time.Since(l.began) >= settled {
 				s.backoff.Reset()
 			}
+			lived := time.Since(l.began)
 			sleep(ctx, s.backoff.jitter(time.Duration(l.pause.Load())))
-			return nil, fmt.Errorf("link lost after %s: %w", time.Since(l.began).Round(time.Second), l.Err())
+			err := fmt.Errorf("link lost after %s: %w", lived.Round(time.Second), l.Err())
+			if age := s.cut.lost(lived, time.Now()); age > 0 {
+				s.backoff.Reset() // nothing is wrong with the relay
+				err = &DialError{
+					Phase: "keep the link", Err: err, Mend: fmt.Sprintf("a proxy or firewall on the way cuts connections after about %s; "+
+						"from now on links are replaced before that, but have the relay's host exempted", age.Round(time.Second)),
+				}
+			}
+			return nil, err
 		case reason := <-l.away:
 			s.ls.leads(s.number, "")
 			s.log.Info("the relay drains the link; a new one is dialed while its streams end", "reason", reason, "streams", l.Streams())
@@ -190,7 +201,7 @@ func (s *slot) hold(ctx context.Context, l, before *held) (old *held, err error)
 			return l, nil
 		case <-age.C:
 			if before != nil && !before.over() {
-				age.Reset(s.ls.rotation()) // one that is being replaced at a time
+				age.Reset(s.cut.within(s.ls.rotation(), time.Now())) // one that is being replaced at a time
 				continue
 			}
 			s.log.Info("the link has become old; a new one takes its place", "streams", l.Streams())

@@ -305,6 +305,9 @@ func (h *handshake) afterType1(ctx context.Context, list []challenge) (Token, er
 		// Some servers speak NTLM under Negotiate without SPNEGO around it.
 		h.raw = true
 		return h.send("Negotiate", h.ntlm.Negotiate(), true)
+	case c.token == nil && !c.bad && h.scheme == "negotiate" && !h.fellBack && offers(list, "ntlm"):
+		// Squid's Negotiate is Kerberos alone unless it is wrapped, and it offers NTLM beside it.
+		return h.openNTLM("ntlm")
 	case !ok || (c.token == nil && !c.bad):
 		return h.fail(&Error{
 			Kind: Rejected, Err: fmt.Errorf("%s forgot the NTLM handshake", h.spn),
@@ -337,6 +340,11 @@ func (h *handshake) afterType1(ctx context.Context, list []challenge) (Token, er
 		return h.fail(badToken(err))
 	}
 	return h.sendType3(answer, wantMIC)
+}
+
+func offers(list []challenge, scheme string) bool {
+	_, ok := find(list, scheme)
+	return ok
 }
 
 func (h *handshake) sendType3(answer []byte, wantMIC bool) (Token, error) {

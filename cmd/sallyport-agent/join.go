@@ -14,13 +14,14 @@ import (
 	"sallyport/agent"
 	"sallyport/agent/identity"
 	"sallyport/agent/link"
+	"sallyport/agent/state"
 	"sallyport/tunnel"
 )
 
 // A joinFlags is what 'join' can be told.
 type joinFlags struct {
-	file, proxy, ca string
-	replace         bool
+	file, proxy, proxyAuth, ca string
+	replace                    bool
 }
 
 func (p *program) joinCommand() *cobra.Command {
@@ -37,7 +38,8 @@ If it is interrupted, run it again with the same join string.`,
 		RunE:    does(func(ctx context.Context, _ []string) error { return p.join(ctx, f) }),
 	}
 	c.Flags().StringVar(&f.file, "file", "", "read the join string from this file")
-	c.Flags().StringVar(&f.proxy, "proxy", "", "environment, none, or the proxy's URL (default: agent.yaml's)")
+	c.Flags().StringVar(&f.proxy, "proxy", "", "system, environment, none, or the proxy's URL (default: agent.yaml's)")
+	c.Flags().StringVar(&f.proxyAuth, "proxy-auth", "", "service: sign on to the proxy as the account that runs this (default: agent.yaml's proxy_auth)")
 	c.Flags().StringVar(&f.ca, "ca", "", "PEM file of certificate authorities to trust besides the system's (default: agent.yaml's)")
 	c.Flags().BoolVar(&f.replace, "replace", false, "join anew although this agent has joined; the old key is set aside")
 	return c
@@ -77,7 +79,7 @@ func (p *program) join(ctx context.Context, f joinFlags) error {
 			return p.firstConfig(there, j, f, dir.String())
 		}
 	}
-	dialer, err := p.joinDialer(c, j, f)
+	dialer, err := p.joinDialer(c, j, f, dir)
 	if err != nil {
 		return err
 	}
@@ -97,11 +99,15 @@ func (p *program) join(ctx context.Context, f joinFlags) error {
 }
 
 // joinDialer gets to the relay as the configuration says, or else the flags.
-func (p *program) joinDialer(c *agent.Config, j tunnel.JoinString, f joinFlags) (*link.Dialer, error) {
-	via := agent.Config{Relay: j.Relay, Proxy: c.Proxy, CA: c.CA}
-	d := agent.Deps{Environment: environmentProxy(), Version: version(), File: p.config}
+func (p *program) joinDialer(c *agent.Config, j tunnel.JoinString, f joinFlags, dir state.Dir) (*link.Dialer, error) {
+	via := agent.Config{Relay: j.Relay, Proxy: c.Proxy, ProxyAuth: c.ProxyAuth, CA: c.CA, Kerberos: c.Kerberos}
 	if f.proxy != "" {
 		via.Proxy = f.proxy
+	}
+	if f.proxyAuth == proxyAsService {
+		via.ProxyAuth = &agent.ProxyAuth{As: proxyAsService}
+	} else if f.proxyAuth != "" {
+		return nil, fmt.Errorf("--proxy-auth %q is not known (write service; anything else belongs under proxy_auth in agent.yaml)", f.proxyAuth)
 	}
 	if f.ca != "" {
 		ca, err := filepath.Abs(f.ca)
@@ -110,8 +116,20 @@ func (p *program) joinDialer(c *agent.Config, j tunnel.JoinString, f joinFlags) 
 		}
 		via.CA = ca
 	}
-	return agent.NewDialer(&via, d)
+	return p.dialer(&via, dir)
 }
+
+// dialer is the way to the relay that a configuration describes.
+func (p *program) dialer(c *agent.Config, dir state.Dir) (*link.Dialer, error) {
+	store, err := p.secrets(dir)
+	if err != nil {
+		return nil, err
+	}
+	return agent.NewDialer(c, agent.Deps{Environment: environmentProxy(), Version: version(), File: p.config, Secrets: store})
+}
+
+// proxyAsService is how --proxy-auth names the account that the agent runs as.
+const proxyAsService = "service"
 
 // firstConfig writes agent.yaml if there is none, and says what to do next.
 func (p *program) firstConfig(there bool, j tunnel.JoinString, f joinFlags, dir string) error {
@@ -169,6 +187,9 @@ func firstConfig(j tunnel.JoinString, f joinFlags, dir, path string) string {
 	var extra strings.Builder
 	if f.proxy != "" {
 		fmt.Fprintf(&extra, "proxy: %s\n", quote(f.proxy))
+	}
+	if f.proxyAuth != "" {
+		fmt.Fprintf(&extra, "proxy_auth: {as: %s}\n", f.proxyAuth)
 	}
 	if ca, err := filepath.Abs(f.ca); f.ca != "" && err == nil {
 		fmt.Fprintf(&extra, "ca: %s\n", quote(ca))

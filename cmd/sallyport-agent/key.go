@@ -37,7 +37,7 @@ func (p *program) rotate(ctx context.Context, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	dialer, err := agent.NewDialer(c, agent.Deps{Environment: environmentProxy(), Version: version(), File: p.config})
+	dialer, err := p.dialer(c, dir)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"sallyport/agent"
 	"sallyport/agent/identity"
 	"sallyport/agent/link"
+	"sallyport/agent/proxy"
 )
 
 func (p *program) runCommand() *cobra.Command {
@@ -73,10 +74,14 @@ func (p *program) serve(ctx context.Context) error {
 // is so little here that it would run many times a second under load; with the ballast it waits for more.
 const ballastSize = 8 << 20
 
-// environmentProxy reads HTTPS_PROXY and NO_PROXY once.
+// environmentProxy reads HTTPS_PROXY and NO_PROXY once; nil if they name no proxy.
+// An error is told when a way is looked for: agent.yaml may name another.
 func environmentProxy() link.ProxyFunc {
-	lookup := httpproxy.FromEnvironment().ProxyFunc()
-	return func(u *url.URL) (*url.URL, error) { return lookup(u) }
+	find, err := proxy.Environment(httpproxy.FromEnvironment())
+	if err != nil {
+		return func(*url.URL) (*url.URL, error) { return nil, err }
+	}
+	return find
 }
 
 // hostName is shown to the relay's admins, so that they know which machine an agent is on.

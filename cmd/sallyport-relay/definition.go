@@ -15,9 +15,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sallyport/internal/bearer"
 	"sallyport/relay/admin"
 	"sallyport/relay/connector"
-	"sallyport/internal/bearer"
 	"sallyport/relay/definition"
 )
 
