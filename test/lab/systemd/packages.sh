@@ -95,6 +95,17 @@ eventually 20 bash -c "[ \$(curl -s -o /dev/null -w '%{http_code}' $RELAY/plant1
 call || fail "a reload lost the rules that stayed"
 step "a reload puts the changed allow-list in force"
 
+sallyport-relay backup relay.backup >backup.log
+systemctl stop sallyport-relay
+mv /var/lib/sallyport-relay /var/lib/sallyport-relay.old
+install -d -m 0700 --owner=sallyport-relay --group=sallyport-relay /var/lib/sallyport-relay
+install -m 0600 -o sallyport-relay relay.backup /var/backups/relay.backup
+runuser -u sallyport-relay -- sallyport-relay restore /var/backups/relay.backup --config /etc/sallyport/relay.yaml >restore.log
+systemctl start sallyport-relay
+eventually 25 call
+rm -rf /var/lib/sallyport-relay.old
+step "a relay restored from its backup has its agents and connectors"
+
 before=$(systemctl show -P MainPID sallyport-agent)
 dpkg -i new/sallyport-relay_*.deb new/sallyport-agent_*.deb >upgrade.log 2>&1 || fail "$(cat upgrade.log)"
 [ "$(systemctl show -P MainPID sallyport-agent)" != "$before" ] || fail "the upgrade did not restart the agent"
