@@ -3,7 +3,7 @@
 //
 // This file is its table of contents. Where things are: config.go (agent.yaml), apis.go (what the configuration becomes),
 // exchange.go (one call), reload.go (another configuration), ship.go and describe.go (the APIs' descriptions), join.go
-// (membership), rotate.go (its key), status.go (what an admin sees); link/ (getting to the relay), policy/
+// (membership), rotate.go (its key), status.go (what an admin sees), told.go (what an admin says); link/ (getting to the relay), policy/
 // (the allow-list), upstream/ (the call), winauth/ (signing on), identity/, secret/, audit/ and state/ (what is on the
 // disk). It reads no flags and no environment: cmd/sallyport-agent does.
 //
@@ -47,8 +47,9 @@ type Deps struct {
 	Environment link.ProxyFunc
 	// Name is what the admin calls this machine, Version the program's version; both for people only.
 	Name, Version string
-	// Log takes everything that an admin should know.
-	Log *slog.Logger
+	// Log takes everything that an admin should know. Level is its level, if that can be changed while the agent runs.
+	Log   *slog.Logger
+	Level *slog.LevelVar
 }
 
 // An Agent is one installation that runs. Safe for concurrent use.
@@ -67,6 +68,9 @@ type Agent struct {
 	agent    string          // the ID that the relay gave; empty with entra
 	started  string          // the fingerprint of the key that it started with
 	replaced chan string     // capacity 1: the key that the relay has on record
+
+	told  atomic.Pointer[Told] // what an admin has told it while it runs; nil: nothing yet
+	usual slog.Level           // of the log, where nothing else was told
 
 	now      atomic.Pointer[snapshot]
 	reloadMu sync.Mutex // one Reload at a time
@@ -88,6 +92,14 @@ func New(c *Config, d Deps) (*Agent, error) {
 		return nil, err
 	}
 	a.now.Store(snap)
+	if d.Level != nil {
+		a.usual = d.Level.Level()
+	}
+	told, err := ReadTold(d.State) // before the first link: what is paused is never offered
+	if err != nil {
+		return nil, err
+	}
+	a.told.Store(told)
 	who, relayKey, err := a.identify(c, dialer)
 	if err != nil {
 		return nil, err
@@ -170,6 +182,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		Version: a.deps.Version, Hash: a.now.Load().hash, Key: a.started,
 	})
 	watching.Go(func() { a.watch(ctx) })
+	watching.Go(func() { a.listen(ctx) })
 	recording.Go(func() { a.keepStatus(late) })
 	recording.Go(func() { a.keepKey(late) })
 	recording.Go(func() { a.keepToken(late) })
@@ -232,6 +245,8 @@ type offeredAPI struct {
 	Policy string `json:"policy"`
 	// Definition is the digest of what leaves of the API's description, once it is known; or "none".
 	Definition string `json:"definition,omitempty"`
+	// Paused says that all calls of it are refused for now.
+	Paused bool `json:"paused,omitempty"`
 	// CallerToken asks for the bearer token with which a caller has proved itself to the relay; without it, that stays there.
 	CallerToken bool `json:"caller_token,omitempty"`
 }
@@ -245,6 +260,7 @@ func (a *Agent) offer(l *tunnel.Link) {
 	for _, name := range snap.names {
 		body.APIs = append(body.APIs, offeredAPI{
 			Name: name, Policy: snap.apis[name].policy.Hash(), Definition: a.ship.get(name).digest, CallerToken: snap.apis[name].wantsToken(),
+			Paused: a.told.Load().paused(name),
 		})
 	}
 	if err := l.SendControl(offerKind, body); err != nil {

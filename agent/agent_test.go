@@ -29,6 +29,7 @@ import (
 
 // A rig is an agent that runs, the relay's side of its links, and an API behind it.
 type rig struct {
+	level *slog.LevelVar
 	t     *testing.T
 	agent *Agent
 	file  string // agent.yaml
@@ -76,7 +77,8 @@ apis:
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	r := &rig{t: t, again: make(chan struct{}, 1), log: &lockedBuffer{}, links: make(chan *tunnel.Link, 100)}
+	r := &rig{t: t, level: new(slog.LevelVar), again: make(chan struct{}, 1), log: &lockedBuffer{}, links: make(chan *tunnel.Link, 100)}
+	r.level.Set(slog.LevelDebug)
 	r.api = httptest.NewServer(http.HandlerFunc(r.serveAPI))
 	t.Cleanup(r.api.Close)
 	_, key, err := ed25519.GenerateKey(rand.Reader)
@@ -115,7 +117,7 @@ func (r *rig) start(relay, fingerprint string) {
 	}
 	r.agent, err = New(c, Deps{
 		State: r.state, Identity: id, Secrets: store, File: r.file, Again: r.again, Name: "srv1", Version: "1.2.3",
-		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: r.level})), Level: r.level,
 	})
 	if err != nil {
 		r.t.Fatal(err)

@@ -46,6 +46,10 @@ func (a *Agent) exchange(st upstream.Stream, in *tunnel.Request, e *audit.Event)
 		a.refuse(st, e, http.StatusServiceUnavailable, unknownProblem())
 		return
 	}
+	if a.told.Load().paused(in.API) { // the relay knows, and may not have heard of it yet
+		a.refuse(st, e, pausedStatus, pausedProblem())
+		return
+	}
 	v := snap.judge(st.Context(), api, in, e)
 	if !v.Allowed {
 		if v.Identity != nil {

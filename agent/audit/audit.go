@@ -33,6 +33,8 @@ const (
 	Join   Kind = "join"   // the agent became a member of a gateway
 	Key    Kind = "key"    // the agent's key was replaced
 	Policy Kind = "policy" // another configuration is in force
+	Pause  Kind = "pause"  // calls of API are refused, "" for all; Detail is why
+	Resume Kind = "resume" // they are taken again
 	Gap    Kind = "gap"    // events were lost: Lost of them
 	// Definition is that an API's description has left for the relay.
 	Definition Kind = "definition"

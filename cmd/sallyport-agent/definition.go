@@ -54,7 +54,7 @@ func (p *program) showDefinition(ctx context.Context, name string, reportOnly, a
 		if deps.Secrets, err = p.secrets(deps.State); err != nil {
 			return err
 		}
-		if deps.Log, err = p.logger(c.Log); err != nil {
+		if deps.Log, _, err = p.logger(c.Log); err != nil {
 			return err
 		}
 	}

@@ -53,7 +53,7 @@ func (p *program) join(ctx context.Context, f joinFlags) error {
 	if c.Identity.Entra != nil {
 		return fmt.Errorf("%s has identity.entra: such an agent does not join; take that out first if it shall", p.config)
 	}
-	log, err := p.logger(c.Log)
+	log, _, err := p.logger(c.Log)
 	if err != nil {
 		return err
 	}

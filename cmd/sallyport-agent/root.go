@@ -60,7 +60,7 @@ func run(ctx context.Context, args []string, s streams, getenv func(string) stri
 	f.StringVar(&p.state, "state", "", "directory of the agent's key, secrets and record (default: agent.yaml's 'state', or "+agent.DefaultState()+")")
 	f.StringVar(&p.logLevel, "log-level", "", "debug, info, warn or error (default: agent.yaml's, or info)")
 	f.StringVar(&p.logForm, "log-format", "", "text or json (default: agent.yaml's, or text)")
-	root.AddCommand(p.joinCommand(), p.runCommand(), p.stateCommand(), p.keyCommand(), p.configCommand(), p.policyCommand(), p.definitionCommand(),
+	root.AddCommand(p.joinCommand(), p.runCommand(), p.stateCommand(), p.pauseCommand(), p.resumeCommand(), p.logLevelCommand(), p.keyCommand(), p.configCommand(), p.policyCommand(), p.definitionCommand(),
 		p.secretCommand(), p.versionCommand())
 	withManual(root)
 	root.SetArgs(args)
@@ -128,20 +128,20 @@ func group(use, short string, sub ...*cobra.Command) *cobra.Command {
 	return c
 }
 
-// logger writes to standard error, as the flags say, or else the configuration.
-func (p *program) logger(c agent.Log) (*slog.Logger, error) {
-	var level slog.Level
+// logger writes to standard error, as the flags say, or else the configuration. Its level can be changed.
+func (p *program) logger(c agent.Log) (*slog.Logger, *slog.LevelVar, error) {
+	level := new(slog.LevelVar)
 	if text := cmp.Or(p.logLevel, c.Level, "info"); level.UnmarshalText([]byte(text)) != nil {
-		return nil, fmt.Errorf("log level %q is none of debug, info, warn, error", text)
+		return nil, nil, fmt.Errorf("log level %q is none of debug, info, warn, error", text)
 	}
 	o := &slog.HandlerOptions{Level: level}
 	switch form := cmp.Or(p.logForm, c.Format, "text"); form {
 	case "text":
-		return slog.New(slog.NewTextHandler(p.err, o)), nil
+		return slog.New(slog.NewTextHandler(p.err, o)), level, nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(p.err, o)), nil
+		return slog.New(slog.NewJSONHandler(p.err, o)), level, nil
 	default:
-		return nil, fmt.Errorf("log format %q is neither text nor json", form)
+		return nil, nil, fmt.Errorf("log format %q is neither text nor json", form)
 	}
 }
 

@@ -34,7 +34,7 @@ func (p *program) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	log, err := p.logger(c.Log)
+	log, level, err := p.logger(c.Log)
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (p *program) serve(ctx context.Context) error {
 	}
 	a, err := agent.New(c, agent.Deps{
 		State: dir, Identity: id, Secrets: store, File: p.config, Again: hangups(ctx), Environment: environmentProxy(),
-		Name: hostName(), Version: version(), Log: log,
+		Name: hostName(), Version: version(), Log: log, Level: level,
 	})
 	if err != nil {
 		return err

@@ -25,6 +25,8 @@ type stateReport struct {
 	// Fingerprint is that of the agent's key, made at KeySince.
 	Fingerprint string    `json:"fingerprint,omitempty"`
 	KeySince    time.Time `json:"keySince,omitzero"`
+	// Told is what 'pause' and 'log-level' have told it.
+	Told *agent.Told `json:"told,omitempty"`
 	// Entra is how the agent signs on there, if it does; it has no key of its own then.
 	Entra string `json:"entra,omitempty"`
 	agent.Status
@@ -66,6 +68,9 @@ func (p *program) showState(asJSON bool) error {
 	if r.Status, err = agent.ReadStatus(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	if r.Told, err = agent.ReadTold(dir); err != nil {
+		return err
+	}
 	if asJSON {
 		enc := json.NewEncoder(p.out)
 		enc.SetIndent("", "  ")
@@ -98,6 +103,16 @@ func (r *stateReport) print(w io.Writer) {
 		if l.Reason != "" {
 			fmt.Fprintf(t, "\t%s\n", l.Reason)
 		}
+	}
+	for _, pause := range r.Told.Paused {
+		fmt.Fprintf(t, "paused\t%s since %s  %s\n", orAll(pause.API), pause.Since.Local().Format("2006-01-02 15:04"), pause.Reason)
+	}
+	if r.Told.LogLevel != "" && (r.Told.LogUntil.IsZero() || time.Now().Before(r.Told.LogUntil)) {
+		until := "until 'sallyport-agent log-level usual'"
+		if !r.Told.LogUntil.IsZero() {
+			until = "until " + r.Told.LogUntil.Local().Format("15:04:05")
+		}
+		fmt.Fprintf(t, "log level\t%s %s\n", r.Told.LogLevel, until)
 	}
 	_ = t.Flush() // to standard output
 	if r.Clone != nil {

@@ -63,6 +63,8 @@ func (p *Problem) after(d time.Duration) *Problem {
 // How long callers are asked to wait. An agent that restarts is back in seconds; a link that is full is free in less.
 const (
 	retryNoLink = 5 * time.Second
+	// retryPaused is for an API that people have paused: it takes them longer.
+	retryPaused = time.Minute
 	retryBusy   = 2 * time.Second
 )
 
@@ -87,6 +89,8 @@ func problemOf(err error) *Problem {
 		return problemOfReset(reset, err)
 	case errors.Is(err, gateway.ErrUnknownGateway):
 		return notFound().because(err)
+	case errors.Is(err, gateway.ErrPaused):
+		return NewProblem("paused", "The people who run this API have paused it.").because(err).after(retryPaused)
 	case errors.Is(err, gateway.ErrNotOffered):
 		return NewProblem("not-offered", "The agents of this gateway are linked, but none offers this API now. "+
 			"Its name in the agent's configuration has changed, or the agent has not read it yet.").because(err).after(retryNoLink)

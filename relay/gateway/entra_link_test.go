@@ -111,6 +111,8 @@ func TestEntraRulesDecide(t *testing.T) {
 	_, _, err = g.tokenLink("t1", "x")
 	wantRefusal(t, err, "busy")
 
+	// The relay counts a link a moment after its agent has been welcomed.
+	eventually(t, "the link is up", func() bool { return len(g.r.Status()[0].Agents[0].Links) == 1 })
 	a := g.r.Status()[0].Agents[0]
 	if a.Entra == nil || a.Entra.Object != oid+"1" || a.Name != "host-a" || len(a.Links) != 1 {
 		t.Errorf("status %+v", a)

@@ -47,6 +47,8 @@ var (
 	ErrNotPending     = errors.New("it does not wait for approval; 'sallyport-relay agent list' shows who does")
 	ErrNoLink         = errors.New("no agent of this gateway is connected")
 	ErrNotOffered     = errors.New("no connected agent of this gateway offers the API")
+	// ErrPaused is an ErrNotOffered: an admin of the agents has paused the API.
+	ErrPaused = fmt.Errorf("%w: it is paused", ErrNotOffered)
 )
 
 // Config of a Registry.

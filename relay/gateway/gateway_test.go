@@ -172,6 +172,14 @@ func TestPick(t *testing.T) {
 		_, err := g.r.Pick("plant1", "stock")
 		return errors.Is(err, gateway.ErrNotOffered)
 	})
+	// What one agent has paused, another still answers; what all have paused is named so.
+	if err := first.SendControl(gateway.ControlOffer, map[string]any{"apis": []any{map[string]any{"name": "orders", "paused": true}}}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the paused link is not picked", func() bool { l := pick("orders"); return l != nil && l.Agent == b.id && pick("orders", l) == nil })
+	if _, err := g.r.Pick("plant1", "orders", pick("orders")); !errors.Is(err, gateway.ErrPaused) && !errors.Is(err, gateway.ErrNoLink) {
+		t.Errorf("the other one is paused: %v", err)
+	}
 	// An offer with a name that cannot be is refused as a whole.
 	offer(t, first, "stock", "No Name")
 	offer(t, first, "later")

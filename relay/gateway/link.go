@@ -55,6 +55,8 @@ type OfferedAPI struct {
 	Definition string `json:"definition,omitempty"`
 	// CallerToken says that the agent wants the bearer token with which a caller has proved itself to the relay.
 	CallerToken bool `json:"caller_token,omitempty"`
+	// Paused says that the agent refuses all calls of it for now.
+	Paused bool `json:"paused,omitempty"`
 }
 
 // ControlOffer is the kind of the control message that carries an Offer.
@@ -90,7 +92,16 @@ func parseOffer(body []byte) (*Offer, error) {
 // Offers reports whether the agent offers the API.
 func (l *Link) Offers(api string) bool {
 	o := l.offer.Load()
-	return o != nil && slices.ContainsFunc(o.APIs, func(a OfferedAPI) bool { return a.Name == api })
+	return o != nil && slices.ContainsFunc(o.APIs, func(a OfferedAPI) bool { return a.Name == api && !a.Paused })
+}
+
+// whyNot says why the agent does not offer the API: ErrPaused or ErrNotOffered.
+func (l *Link) whyNot(api string) error {
+	o := l.offer.Load()
+	if o != nil && slices.ContainsFunc(o.APIs, func(a OfferedAPI) bool { return a.Name == api && a.Paused }) {
+		return ErrPaused
+	}
+	return ErrNotOffered
 }
 
 // WantsToken reports whether the agent wants callers' bearer tokens for the API.
@@ -114,7 +125,11 @@ func (l *Link) status() LinkStatus {
 	}
 	if o := l.offer.Load(); o != nil {
 		for _, api := range o.APIs {
-			s.APIs = append(s.APIs, api.Name)
+			name := api.Name
+			if api.Paused {
+				name += " (paused)"
+			}
+			s.APIs = append(s.APIs, name)
 		}
 	}
 	return s
@@ -122,7 +137,7 @@ func (l *Link) status() LinkStatus {
 
 // Pick returns the link with the fewest streams among those that are usable and whose agent offers the API, but none of
 // exclude. One that owes a sign of life, or whose agent has one among exclude, is picked only if there is no other: what ended
-// one link of a process soon ends its others. The error is ErrUnknownGateway, ErrNoLink or ErrNotOffered.
+// one link of a process soon ends its others. The error is ErrUnknownGateway, ErrNoLink, ErrNotOffered or ErrPaused.
 func (r *Registry) Pick(gateway, api string, exclude ...*Link) (*Link, error) {
 	s := (*r.sites.Load())[gateway]
 	if s == nil {
@@ -137,7 +152,9 @@ func (r *Registry) Pick(gateway, api string, exclude ...*Link) (*Link, error) {
 			continue
 		}
 		if !l.Offers(api) {
-			refusal = ErrNotOffered
+			if refusal != ErrPaused {
+				refusal = l.whyNot(api)
+			}
 			continue
 		}
 		if slices.Contains(exclude, l) {
@@ -149,7 +166,7 @@ func (r *Registry) Pick(gateway, api string, exclude ...*Link) (*Link, error) {
 		}
 	}
 	if best == nil {
-		if refusal == ErrNotOffered && slices.ContainsFunc(exclude, func(l *Link) bool { return l.Offers(api) }) {
+		if errors.Is(refusal, ErrNotOffered) && slices.ContainsFunc(exclude, func(l *Link) bool { return l.Offers(api) }) {
 			return nil, ErrNoLink
 		}
 		return nil, refusal

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/agent"
+)
+
+func (p *program) pauseCommand() *cobra.Command {
+	var reason string
+	c := &cobra.Command{
+		Use: "pause [API...]", Short: "Refuse the calls of an API, or of all, until they are resumed", Args: cobra.ArbitraryArgs,
+		Long: `Has the running agent refuse the calls of these APIs, or of all, without ending its links: for the maintenance of an API, or
+to shut the door at once. Calls under way end by themselves. Callers get 503 'paused', which was not run; another agent of the
+gateway that offers the API goes on. It holds over restarts, until 'resume', and is on record.`,
+		Example: "  sallyport-agent pause orders --reason 'ERP update'\n  sallyport-agent pause",
+		RunE:    does(func(_ context.Context, args []string) error { return p.pause(args, reason) }),
+	}
+	c.Flags().StringVar(&reason, "reason", "", "why, for the log, the record and 'state'; callers do not see it")
+	return c
+}
+
+func (p *program) pause(apis []string, reason string) error {
+	if len(reason) > 200 || strings.ContainsFunc(reason, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return fmt.Errorf("the reason has to be one line of at most 200 bytes")
+	}
+	c, there, err := p.configIfThere()
+	if err != nil {
+		return err
+	}
+	for _, name := range apis {
+		if there && !slices.ContainsFunc(c.APIs, func(a agent.API) bool { return a.Name == name }) {
+			return fmt.Errorf("%s has no API %q (it has %s)", p.config, name, apiNames(c))
+		}
+	}
+	if len(apis) == 0 {
+		apis = []string{""}
+	}
+	return p.tell(c, func(t *agent.Told) error {
+		for _, name := range apis {
+			if t.Pause(agent.Pause{API: name, Since: time.Now().UTC().Truncate(time.Second), Reason: reason}) {
+				fmt.Fprintf(p.out, "Paused: %s\n", orAll(name))
+			} else {
+				fmt.Fprintf(p.out, "Paused already: %s\n", orAll(name))
+			}
+		}
+		return nil
+	})
+}
+
+func apiNames(c *agent.Config) string {
+	names := make([]string, len(c.APIs))
+	for i, a := range c.APIs {
+		names[i] = a.Name
+	}
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}
+
+func orAll(api string) string {
+	if api == "" {
+		return "all APIs"
+	}
+	return api
+}
+
+func (p *program) resumeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "resume [API...]", Short: "Take the calls of paused APIs again", Args: cobra.ArbitraryArgs,
+		Long:    "Ends what 'pause' began: for these APIs, or every pause.",
+		Example: "  sallyport-agent resume orders\n  sallyport-agent resume",
+		RunE: does(func(_ context.Context, args []string) error {
+			c, _, err := p.configIfThere()
+			if err != nil {
+				return err
+			}
+			if len(args) == 0 {
+				args = []string{""}
+			}
+			return p.tell(c, func(t *agent.Told) error {
+				for _, name := range args {
+					if !t.Resume(name) {
+						fmt.Fprintf(p.out, "Not paused: %s\n", orAll(name))
+						continue
+					}
+					fmt.Fprintf(p.out, "Resumed: %s\n", orAll(name))
+					if name != "" && slices.ContainsFunc(t.Paused, func(p agent.Pause) bool { return p.API == "" }) {
+						fmt.Fprintln(p.out, "All APIs are still paused; 'sallyport-agent resume' without a name ends that.")
+					}
+				}
+				return nil
+			})
+		}),
+	}
+}
+
+func (p *program) logLevelCommand() *cobra.Command {
+	var length time.Duration
+	c := &cobra.Command{
+		Use: "log-level LEVEL", Short: "Change the running agent's log level", Args: exactly(1, 1, "debug, info, warn, error, or usual"),
+		Long: `Changes what the running agent logs, within about a second and without a restart: debug, info, warn or error; 'usual' goes back to
+what agent.yaml says. It holds over restarts; --for ends it by itself. No level logs bodies, credentials or queries.`,
+		Example: "  sallyport-agent log-level debug --for 10m\n  sallyport-agent log-level usual",
+		RunE: does(func(_ context.Context, args []string) error {
+			var level slog.Level
+			name := strings.ToLower(args[0])
+			if name == "usual" {
+				name = ""
+			} else if level.UnmarshalText([]byte(name)) != nil || !slices.Contains([]string{"debug", "info", "warn", "error"}, name) {
+				return fmt.Errorf("log level %q is none of debug, info, warn, error, usual", args[0])
+			}
+			c, _, err := p.configIfThere()
+			if err != nil {
+				return err
+			}
+			return p.tell(c, func(t *agent.Told) error {
+				t.LogLevel, t.LogUntil = name, time.Time{}
+				if name != "" && length > 0 {
+					t.LogUntil = time.Now().UTC().Add(length).Truncate(time.Second)
+				}
+				return nil
+			})
+		}),
+	}
+	c.Flags().DurationVar(&length, "for", 0, "go back to the usual level after this time, such as 10m")
+	return c
+}
+
+// tell changes what the running agent is told, and says whether there is one to hear it.
+func (p *program) tell(c *agent.Config, change func(*agent.Told) error) error {
+	dir, err := p.stateDir(c)
+	if err != nil {
+		return err
+	}
+	if err := agent.Tell(dir, change); err != nil {
+		return err
+	}
+	if s, err := agent.ReadStatus(dir); err != nil || !s.Running {
+		fmt.Fprintln(p.out, "The agent does not run; it counts from its next start.")
+	}
+	return nil
+}
