@@ -4,7 +4,8 @@
 // What it does is in the package agent; here are the commands, the flags, the environment and the exit codes:
 //
 //	0  done          2  wrong usage: unknown command or flag
-//	1  failed        3  'policy test': the request would be refused
+//	1  failed        3  'policy test': the request would be refused; 'service status': it does not run
+//	                 4  'service status': it is not installed
 package main
 
 import (
@@ -14,6 +15,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"sallyport/internal/service"
 )
 
 // Exit codes.
@@ -22,20 +25,6 @@ const (
 	exitUsage   = 2
 	exitRefused = 3
 )
-
-// An exitError ends the program with a code of its own.
-type exitError struct {
-	code int
-	err  error // nil if everything has been said
-}
-
-func (e exitError) Error() string {
-	if e.err != nil {
-		return e.err.Error()
-	}
-	return ""
-}
-func (e exitError) Unwrap() error { return e.err }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -53,6 +42,9 @@ func exitCode(err error) int {
 	}
 	if e, ok := errors.AsType[exitError](err); ok {
 		return e.code
+	}
+	if e, ok := errors.AsType[service.ExitError](err); ok {
+		return e.ExitCode()
 	}
 	return exitFailed
 }

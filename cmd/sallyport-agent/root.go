@@ -43,7 +43,7 @@ First steps:
   sallyport-agent config check ` + defaultConfig + `
   sallyport-agent run
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 'policy test' says refused.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 'policy test' says refused; 'service status' has its own.
 Environment: SALLYPORT_STATE is the state directory, as --state; HTTPS_PROXY and NO_PROXY say how the relay is reached
 unless agent.yaml does.`
 
@@ -61,7 +61,7 @@ func run(ctx context.Context, args []string, s streams, getenv func(string) stri
 	f.StringVar(&p.logLevel, "log-level", "", "debug, info, warn or error (default: agent.yaml's, or info)")
 	f.StringVar(&p.logForm, "log-format", "", "text or json (default: agent.yaml's, or text)")
 	root.AddCommand(p.joinCommand(), p.runCommand(), p.stateCommand(), p.pauseCommand(), p.resumeCommand(), p.logLevelCommand(), p.keyCommand(), p.configCommand(), p.policyCommand(), p.definitionCommand(),
-		p.secretCommand(), p.versionCommand())
+		p.secretCommand(), p.serviceCommand(), p.versionCommand())
 	withManual(root)
 	root.SetArgs(args)
 	root.SetIn(s.in)
@@ -74,6 +74,20 @@ func run(ctx context.Context, args []string, s streams, getenv func(string) stri
 	}
 	return err
 }
+
+// An exitError ends the program with a code of its own.
+type exitError struct {
+	code int
+	err  error // nil if everything has been said
+}
+
+func (e exitError) Error() string {
+	if e.err != nil {
+		return e.err.Error()
+	}
+	return ""
+}
+func (e exitError) Unwrap() error { return e.err }
 
 // A runError is an error of a command that ran; other errors of cobra's are about the command line.
 type runError struct{ err error }

@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"sallyport/internal/service"
 )
 
 // The exit codes.
@@ -45,6 +47,9 @@ func run(ctx context.Context, args []string, env environment) int {
 	err := cmd.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
+	}
+	if e, ok := errors.AsType[service.ExitError](err); ok {
+		return e.ExitCode()
 	}
 	fmt.Fprintln(env.err, "sallyport-relay:", err)
 	if _, ok := errors.AsType[*usageError](err); ok {

@@ -64,7 +64,7 @@ agents have opened. 'serve' runs it; the other commands talk to a running relay 
 over HTTPS ('login' signs on).
 
 The socket is found by --socket, then ` + socketVariable + `, then the file given by --config, then at the default place.
-Exit codes: 0 done, 1 failed, 2 wrong usage.`,
+Exit codes: 0 done, 1 failed, 2 wrong usage; 'service status' has its own.`,
 		Example: `  sallyport-relay config example > relay.yaml
   sallyport-relay serve --config relay.yaml
   sallyport-relay gateway add plant1
@@ -90,7 +90,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.`,
 	flags.BoolVar(&p.json, "json", false, "print JSON, for scripts")
 	root.AddCommand(p.serveCommand(), p.configCommand(), p.gatewayCommand(), p.agentCommand(), p.connectorCommand(),
 		p.keyCommand(), p.userCommand(), p.applyCommand(), p.exportCommand(), p.logCommand(), p.backupCommand(), p.restoreCommand(),
-		p.statusCommand(), p.loginCommand(), p.logoutCommand(), p.whoamiCommand(), p.versionCommand())
+		p.statusCommand(), p.loginCommand(), p.logoutCommand(), p.whoamiCommand(), p.serviceCommand(), p.versionCommand())
 	withManual(root)
 	return root
 }

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/agent"
+	"sallyport/installer/linux"
+	"sallyport/internal/service"
+)
+
+// serviceName is what the Windows service manager and the event log know the agent by.
+const serviceName = "SallyportAgent"
+
+// stopMargin is what a stop may take beyond drain_timeout: streams are cut and the record is written.
+const stopMargin = 15 * time.Second
+
+func (p *program) serviceCommand() *cobra.Command {
+	return service.Commands("sallyport-agent", p.serviceSpec, service.Frame{
+		Out: p.out, None: exactly(0, 0, ""), Group: group,
+		Does: func(f func(context.Context) error) func(*cobra.Command, []string) error {
+			return does(func(ctx context.Context, _ []string) error { return f(ctx) })
+		},
+	})
+}
+
+// serviceSpec describes the agent's service. A broken configuration does not keep anybody from stopping it.
+func (p *program) serviceSpec() (service.Spec, error) {
+	config, err := filepath.Abs(p.config)
+	if err != nil {
+		return service.Spec{}, fmt.Errorf("--config: %w", err)
+	}
+	c, _, err := p.configIfThere()
+	if err != nil {
+		c = &agent.Config{}
+	}
+	state, err := filepath.Abs(cmp.Or(p.state, p.getenv("SALLYPORT_STATE"), c.State, agent.DefaultState()))
+	if err != nil {
+		return service.Spec{}, fmt.Errorf("--state: %w", err)
+	}
+	return service.Spec{
+		Name: "sallyport-agent", WindowsName: serviceName, Display: "Sallyport agent",
+		Description: "Calls internal APIs for a relay in the cloud: those, and only those, that its agent.yaml allows.",
+		Unit:        linux.AgentUnit, Packaged: "/usr/bin/sallyport-agent", Arguments: []string{"run"},
+		Config: config, DefaultConfig: defaultConfig, State: state, DefaultState: agent.DefaultState(),
+		First: "'sallyport-agent join', then 'sallyport-agent service start'",
+		Stop:  max(c.DrainTimeout, 30*time.Second) + stopMargin,
+	}, nil
+}

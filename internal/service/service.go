@@ -1,0 +1,107 @@
+// Package service makes a program of ours a service of its machine and rules it: systemd on Linux, the service manager on
+// Windows, both through kardianos/service where that can do it. It is for the commands 'sallyport-agent service ...' and
+// 'sallyport-relay service ...'; what a service does while it runs is not its business, except for Run.
+//
+// Install looks at every part on its own (account, folders, unit or registration, start at boot) and does what is missing or
+// different, so that it may be repeated and mends what an earlier one left half done. With DryRun it only says so.
+//
+//	root.AddCommand(service.Commands(spec, service.Frame{Out: os.Stdout, ...}))
+package service
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+)
+
+// A Spec is what there is to know of one service.
+type Spec struct {
+	Name        string // of the unit, of the command, and of the account on Linux
+	WindowsName string
+	Display     string
+	Description string
+	// Unit is the text of the unit that the packages bring; it runs Packaged.
+	Unit     string
+	Packaged string
+	// Arguments are those of the command that serves, without the files below.
+	Arguments []string
+	// Config and State are absolute paths; the defaults are those in Unit, and are not named in the command.
+	Config, DefaultConfig string
+	State, DefaultState   string
+	// NameConfig has the command name Config even where it is the default.
+	NameConfig bool
+	// First says what an admin does before the first start.
+	First string
+	// Account is the one to run as; empty: the service's own.
+	Account string
+	// Stop bounds how long it may take to stop.
+	Stop time.Duration
+}
+
+// A Status is what the machine says of a service.
+type Status struct {
+	Name      string `json:"name"`
+	Installed bool   `json:"installed"`
+	// Automatic: it starts with the machine.
+	Automatic bool `json:"automatic"`
+	// State is running, starting, stopping, stopped, failed or not-installed.
+	State   string `json:"state"`
+	PID     int    `json:"pid,omitempty"`
+	Account string `json:"account,omitempty"`
+	Command string `json:"command,omitempty"`
+	// Unit is the unit's file (Linux).
+	Unit string `json:"unit,omitempty"`
+	// Restarts counts those after a failure (Linux).
+	Restarts int `json:"restarts,omitempty"`
+	// Detail explains a state, as far as the machine knows.
+	Detail string `json:"detail,omitempty"`
+}
+
+// The states of a service.
+const (
+	Running      = "running"
+	Starting     = "starting"
+	Stopping     = "stopping"
+	Stopped      = "stopped"
+	Failed       = "failed"
+	NotInstalled = "not-installed"
+)
+
+// The exit codes of 'service status', which are those of 'systemctl status'.
+const (
+	ExitNotRunning   = 3
+	ExitNotInstalled = 4
+)
+
+// An ExitError has an exit code of its own and says nothing more.
+type ExitError int
+
+func (e ExitError) Error() string { return "" }
+
+// ExitCode is the process's.
+func (e ExitError) ExitCode() int { return int(e) }
+
+// A step is one change to the machine.
+type step struct {
+	what string // "write /etc/..."
+	do   func(ctx context.Context) error
+}
+
+// carry does the steps in order, or with dry only says what they would be.
+func carry(ctx context.Context, w io.Writer, dry bool, steps []step) error {
+	for _, s := range steps {
+		if dry {
+			fmt.Fprintln(w, "would", s.what)
+			continue
+		}
+		if err := s.do(ctx); err != nil {
+			return fmt.Errorf("%s: %w", s.what, err)
+		}
+		fmt.Fprintln(w, "done:", s.what)
+	}
+	if len(steps) == 0 {
+		fmt.Fprintln(w, "Nothing to do.")
+	}
+	return nil
+}

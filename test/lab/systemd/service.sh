@@ -1,0 +1,139 @@
+#!/bin/bash
+# Runs inside nspawn.sh, beside bin/ with the two programs and no package: 'service ...' makes them services of a real systemd,
+# mends what is half done, and takes them away. Prints a line for each step; the first that fails ends it.
+set -euo pipefail
+journal() { journalctl --no-pager -n 40 -u sallyport-agent -u sallyport-relay >&2; }
+trap 'echo "FAILED at line $LINENO: $BASH_COMMAND" >&2; journal' ERR
+
+step() { echo "ok  $*"; }
+fail() { echo "FAILED: $*" >&2; journal; exit 1; }
+eventually() { # SECONDS CMD...
+  local end=$((SECONDS + $1))
+  shift
+  until "$@" >/dev/null 2>&1; do
+    [ $SECONDS -lt $end ] || fail "it never came to be: $*"
+    sleep 0.2
+  done
+}
+code() { # CODE CMD...: how it ends
+  local want=$1 got=0
+  shift
+  "$@" >code.log 2>&1 || got=$?
+  [ $got = "$want" ] || fail "$* ended with $got instead of $want: $(cat code.log)"
+}
+says() { "${@:2}" 2>&1 | grep -q -- "$1" || fail "${*:2} does not say: $1"; }
+value() { sallyport-agent service status --json | python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }
+port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+RELAY=http://127.0.0.1:$(port) API=$(port)
+
+# --- refusals ------------------------------------------------------------------------------------------------------------
+
+hidden=$(mktemp -d)
+cp bin/sallyport-agent "$hidden/"
+code 1 "$hidden/sallyport-agent" service install
+grep -q 'put it where only root can' code.log || fail "$(cat code.log)"
+mkdir -m 0777 /opt/open && cp bin/sallyport-agent /opt/open/
+code 1 /opt/open/sallyport-agent service install
+grep -q 'others than root may write /opt/open' code.log || fail "$(cat code.log)"
+install -m 0755 bin/* /usr/local/bin/
+code 4 sallyport-agent service status
+code 1 sallyport-agent service start
+grep -q 'not installed' code.log || fail "$(cat code.log)"
+code 1 setpriv --reuid 1000 --clear-groups sallyport-agent service install
+grep -q 'run it as root' code.log || fail "$(cat code.log)"
+code 1 sallyport-agent service install --account root
+code 1 sallyport-agent service install --account 'a b'
+sallyport-agent service install --dry-run >dry.log
+grep -q 'would make the system account sallyport-agent' dry.log || fail "$(cat dry.log)"
+[ ! -e /etc/systemd/system/sallyport-agent.service ] && ! getent passwd sallyport-agent || fail "a dry run has done something"
+step "what cannot be done is refused with its reason, and a dry run changes nothing"
+
+# --- from nothing to a call -----------------------------------------------------------------------------------------------
+
+sallyport-relay service install >/dev/null
+code 3 sallyport-relay service status
+grep -q 'waits for its configuration' code.log || fail "$(cat code.log)"
+printf 'listen: %s\npublic_url: %s\n' "${RELAY#http://}" "$RELAY" >/etc/sallyport/relay.yaml
+sallyport-relay service start
+eventually 20 curl -fsS "$RELAY/_/readyz"
+code 0 sallyport-relay service status
+export SALLYPORT_RELAY_SOCKET=/var/lib/sallyport-relay/admin.sock
+sallyport-relay gateway add plant1 --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["join"])' >join.txt
+sallyport-agent join --file join.txt >/dev/null
+python3 -m http.server --bind 127.0.0.1 --directory /share/www "$API" >/dev/null 2>&1 &
+cat >>/etc/sallyport/agent.yaml <<Y
+apis:
+  - name: orders
+    url: http://127.0.0.1:$API
+    auth: none
+    allow: [GET /**]
+Y
+sallyport-agent service install
+sallyport-relay connector publish plant1/orders --auth none >/dev/null
+mkdir -p /share/www && echo "from inside" >/share/www/hello
+call() { [ "$(curl -fsS -m 30 "$RELAY/plant1/orders/hello")" = "from inside" ]; }
+eventually 20 call
+[ "$(value state)" = running ] && [ "$(value automatic)" = True ] && [ "$(value account)" = sallyport-agent ] || fail "$(sallyport-agent service status)"
+[ "$(stat -c %U "/proc/$(value pid)")" = sallyport-agent ] || fail "the agent runs as another account"
+[ "$(stat -c %U:%a /var/lib/sallyport-agent)" = sallyport-agent:700 ] || fail "the agent's folder: $(stat -c %U:%a /var/lib/sallyport-agent)"
+exposure=$(systemd-analyze security sallyport-agent --no-pager | sed -n 's/.*exposure level for .*: \([0-9.]*\).*/\1/p')
+[ "$(echo "$exposure 2.0" | awk '{print ($1 <= $2)}')" = 1 ] || fail "an exposure of $exposure"
+step "join before install, install, and the first call; exposure $exposure"
+
+# --- again, and half done -------------------------------------------------------------------------------------------------
+
+before=$(value pid)
+says 'Nothing to do' sallyport-agent service install
+[ "$(value pid)" = "$before" ] || fail "an install that had nothing to do restarted the agent"
+systemctl disable --quiet sallyport-agent
+echo '[Unit]' >/etc/systemd/system/sallyport-agent.service
+chown root:root /var/lib/sallyport-agent/identity.json
+sallyport-agent service install >/dev/null
+[ "$(value automatic)" = True ] || fail "install did not mend the start with the machine"
+[ "$(stat -c %U /var/lib/sallyport-agent/identity.json)" = sallyport-agent ] || fail "install did not mend the owner of the key"
+eventually 20 call
+says 'Nothing to do' sallyport-agent service install
+step "install again does nothing, and mends what is half done"
+
+sallyport-agent service install --account svc-orders >/dev/null
+[ "$(value account)" = svc-orders ] && [ "$(stat -c %U "/proc/$(value pid)")" = svc-orders ] || fail "$(sallyport-agent service status)"
+[ "$(stat -c %U /var/lib/sallyport-agent/identity.json)" = svc-orders ] || fail "the key is not the new account's"
+eventually 20 call
+says 'Nothing to do' sallyport-agent service install
+step "another account gets the folder, and the next install keeps it"
+
+# --- start, stop, faults --------------------------------------------------------------------------------------------------
+
+sallyport-agent service stop
+code 3 sallyport-agent service status
+[ "$(value state)" = stopped ] || fail "$(sallyport-agent service status)"
+sallyport-agent service stop
+sallyport-agent service start
+sallyport-agent service start
+sallyport-agent service restart
+eventually 20 call
+kill -9 "$(value pid)"
+eventually 25 call
+cp /etc/sallyport/agent.yaml good.yaml
+echo 'nonsense: 1' >>/etc/sallyport/agent.yaml
+code 1 sallyport-agent service restart
+grep -q 'journalctl -u sallyport-agent' code.log || fail "$(cat code.log)"
+code 3 sallyport-agent service status
+[ "$(value state)" = failed ] || fail "$(sallyport-agent service status)"
+cp good.yaml /etc/sallyport/agent.yaml
+sallyport-agent service start
+eventually 20 call
+step "start, stop and restart, twice too; a start that fails is told"
+
+# --- and away -------------------------------------------------------------------------------------------------------------
+
+sallyport-agent service uninstall >/dev/null
+sallyport-relay service uninstall >/dev/null
+code 4 sallyport-agent service status
+says 'Nothing to do' sallyport-agent service uninstall
+[ -e /etc/sallyport/agent.yaml ] && [ -e /var/lib/sallyport-agent/identity.json ] || fail "uninstall took the configuration or the key"
+[ -z "$(find /etc/systemd/system -name 'sallyport*')" ] || fail "uninstall left $(find /etc/systemd/system -name 'sallyport*')"
+sallyport-relay service install >/dev/null
+sallyport-agent service install >/dev/null
+eventually 20 call
+step "uninstall leaves configuration and key, and the next install goes on as before"
