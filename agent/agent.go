@@ -13,6 +13,7 @@ package agent
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -104,7 +105,11 @@ func New(c *Config, d Deps) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.audit, err = audit.Open(d.State, audit.Options{Log: d.Log}); err != nil {
+	key, err := a.recordKey()
+	if err != nil {
+		return nil, err
+	}
+	if a.audit, err = audit.Open(d.State, audit.Options{Log: d.Log, Key: key}); err != nil {
 		return nil, err
 	}
 	a.links = link.New(link.Config{
@@ -130,6 +135,15 @@ func (a *Agent) identify(c *Config, dialer *link.Dialer) (who link.Identity, rel
 	}
 	a.live, a.started, a.agent = identity.Follow(a.deps.State, id), id.Fingerprint(), id.Agent
 	return a.live, id.RelayKey, nil
+}
+
+// recordKey gives the key that seals the record: the agent's own, or one for the record alone if a token says who it is.
+func (a *Agent) recordKey() (func() crypto.Signer, error) {
+	if a.live != nil {
+		return a.live.Signer, nil
+	}
+	key, err := identity.RecordKey(a.deps.State)
+	return func() crypto.Signer { return key }, err
 }
 
 // mayRun says why this identity cannot serve this configuration.

@@ -304,15 +304,20 @@ func (r *rig) checkRecord() {
 		got = append(got, strings.TrimSpace(fmt.Sprintln(e.Kind, e.Method, e.Path, e.Caller, e.Verdict, e.Rule, e.Status, e.Problem, e.Flow["workflow-run-id"])))
 	}
 	want := []string{
+		"begin      0",
 		"start      0",
 		"call GET /orders/5 key:flow allowed GET /orders/** 200  0858",
 		"call DELETE /orders/5  refused  403 policy-refused",
 		"call PUT /orders/%2e%2e/admin  refused  400 ambiguous-target",
 		"call PATCH /x  refused  503 unknown-api",
 		"stop      0",
+		"seal      0",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		r.t.Errorf("on record:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if rep, err := audit.Verify(r.t.Context(), r.state, []string{r.events()[1].Key}); err != nil || rep.Fault != nil || rep.Sealed != uint64(len(want)) {
+		r.t.Errorf("the record is not proved to its end: %+v, %v", rep, err)
 	}
 	raw, err := os.ReadFile(r.state.Path("audit/audit.jsonl"))
 	if err != nil {

@@ -83,7 +83,11 @@ func (c JoinConfig) identity() (*identity.Identity, error) {
 
 // record puts the membership on record.
 func (c JoinConfig) record(ctx context.Context, id *identity.Identity) error {
-	log, err := audit.Open(c.State, audit.Options{Log: c.Log})
+	log, err := audit.Open(c.State, audit.Options{Log: c.Log, Key: id.Signer})
+	if errors.Is(err, audit.ErrInUse) { // by the agent that runs: its next start puts the membership on record
+		c.Log.Warn("the joining is not in the audit record, for the running agent writes that: restart the agent")
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -5,13 +5,17 @@
 // the event to a bounded queue that one goroutine writes. What the queue or the disk cannot take is counted, and the
 // count is written as an event of its own, "gap", so that a hole in the record is itself on record.
 //
-//	log, err := audit.Open(dir, audit.Options{Log: slog})
+// Each line carries a hash over itself and all lines before, and every minute the agent's key signs the last one: Verify
+// finds what was changed since, and its format is in chain.go.
+//
+//	log, err := audit.Open(dir, audit.Options{Log: slog, Key: key})
 //	go log.Run(ctx)             // ends after ctx, when everything queued is on the disk
 //	log.Record(audit.Event{Kind: audit.Call, ...})
 package audit
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"log/slog"
 	"strings"
@@ -19,8 +23,8 @@ import (
 	"time"
 )
 
-// formatVersion is the "v" of each line. A later format adds fields (a hash chain); readers skip what they do not know.
-const formatVersion = 1
+// formatVersion is the "v" of each line; those of version 1 have no chain. Readers skip fields that they do not know.
+const formatVersion = 2
 
 // A Kind says what an event is about.
 type Kind string
@@ -38,7 +42,13 @@ const (
 	Gap    Kind = "gap"    // events were lost: Lost of them
 	// Definition is that an API's description has left for the relay.
 	Definition Kind = "definition"
-	Repair     Kind = "repair" // the line before this one was cut off by a crash
+
+	// What the chain says of itself: see the format in chain.go.
+	Begin      Kind = "begin"      // a process or a file begins, after the record named Last
+	Seal       Kind = "seal"       // everything up to here is signed
+	Repair     Kind = "repair"     // a line that a crash cut off was removed
+	Broken     Kind = "broken"     // the end of the record, whose last known seal is Last, was not as it was written
+	Checkpoint Kind = "checkpoint" // File, whose last record is Last, is deleted by retention
 )
 
 // Verdicts of a call.
@@ -95,6 +105,15 @@ type Event struct {
 	Was string `json:"was,omitempty"`
 	// Lost is how many events are missing: Gap.
 	Lost uint64 `json:"lost,omitempty"`
+
+	// Public is the key that signed, in base64url: Seal.
+	Public string `json:"public,omitempty"`
+	// File is the name of the file that is deleted: Checkpoint.
+	File string `json:"file,omitempty"`
+	// Last and Head are the number and the hash of another record: the one before (Begin), the last one in File
+	// (Checkpoint), the last one that was sealed (Broken). Without a Last, Head is the hash of a line of version 1.
+	Last uint64 `json:"last,omitempty"`
+	Head string `json:"head,omitempty"`
 }
 
 // Bounds of a line: a caller must not be able to fill the disk with one request.
@@ -128,6 +147,8 @@ type Options struct {
 	MaxFiles int
 	// Queue is how many events may wait for the disk: 8,192.
 	Queue int
+	// Key gives the key that seals the record, whenever that is done; nil leaves it unsealed.
+	Key func() crypto.Signer
 	// Log is told when the disk refuses and when it takes again.
 	Log *slog.Logger
 }
@@ -154,8 +175,8 @@ type Log struct {
 	lost  atomic.Uint64
 	file  *rotated // used by Run alone
 	log   *slog.Logger
-	buf   []byte // used by Run alone
-	fault fault  // used by Run alone
+	buf   []Event // used by Run alone
+	fault fault   // used by Run alone
 }
 
 // A fault is a time in which events are lost: one line in the log when it begins, one when it ends, however often a disk
@@ -182,7 +203,7 @@ func (l *Log) Record(e Event) {
 }
 
 const (
-	batchBytes = 64 << 10
+	batchEvents = 256
 	// gatherFor is how long an event waits for others to be written with it: a write for each call would cost more than
 	// all else that the record does. A crash of this process loses so much, a power cut what syncEvery says.
 	gatherFor = 20 * time.Millisecond
@@ -200,7 +221,7 @@ func (l *Log) Run(ctx context.Context) error {
 			l.gather(ctx, e)
 		case <-tick.C:
 			l.writeGap()
-			l.failed(l.file.sync())
+			l.failed(l.file.keep(time.Now()))
 			l.recovered(calm)
 		case <-ctx.Done():
 			return l.finish()
@@ -210,41 +231,42 @@ func (l *Log) Run(ctx context.Context) error {
 
 // gather writes e and what follows soon.
 func (l *Log) gather(ctx context.Context, e Event) {
-	lines, events := appendLine(l.buf[:0], e), uint64(1)
+	events := append(l.buf[:0], e)
 	soon := time.NewTimer(gatherFor)
 	defer soon.Stop()
-	for more := true; more && len(lines) < batchBytes; {
+	for more := true; more && len(events) < batchEvents; {
 		select {
 		case e = <-l.queue:
-			lines, events = appendLine(lines, e), events+1
+			events = append(events, e)
 		case <-soon.C:
 			more = false
 		case <-ctx.Done():
 			more = false
 		}
 	}
-	l.write(lines, events)
-	l.buf = lines
+	l.write(events)
+	clear(events) // the queue's events are not held on to
+	l.buf = events
 }
 
 // batch takes what is queued after e, as far as it fits.
-func (l *Log) batch(e Event) (lines []byte, events uint64) {
-	lines, events = appendLine(nil, e), 1
-	for len(lines) < batchBytes {
+func (l *Log) batch(e Event) []Event {
+	events := []Event{e}
+	for len(events) < batchEvents {
 		select {
 		case e = <-l.queue:
-			lines, events = appendLine(lines, e), events+1
+			events = append(events, e)
 		default:
-			return lines, events
+			return events
 		}
 	}
-	return lines, events
+	return events
 }
 
 // write writes a batch. A batch that the disk refuses is lost and counted.
-func (l *Log) write(lines []byte, events uint64) {
-	if l.failed(l.file.write(lines)) {
-		l.lost.Add(events)
+func (l *Log) write(events []Event) {
+	if l.failed(l.file.write(events)) {
+		l.lost.Add(uint64(len(events)))
 		return
 	}
 	l.writeGap()
@@ -256,7 +278,7 @@ func (l *Log) writeGap() {
 	if lost == 0 {
 		return
 	}
-	if l.failed(l.file.write(appendLine(nil, Event{Time: time.Now(), Kind: Gap, Lost: lost}))) {
+	if l.failed(l.file.write([]Event{{Time: time.Now(), Kind: Gap, Lost: lost}})) {
 		l.lost.Add(lost)
 		return
 	}
@@ -299,12 +321,12 @@ func (l *Log) finish() error {
 		default:
 		}
 		l.writeGap()
-		err := l.file.sync()
+		err := l.file.seal()
 		l.failed(err)
 		l.recovered(0)
 		if l.fault.down {
 			l.log.Error("events are missing at the end of the audit record", "lost", l.lost.Load()+l.fault.lost)
 		}
-		return errors.Join(err, l.file.close())
+		return errors.Join(err, l.file.end())
 	}
 }

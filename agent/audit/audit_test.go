@@ -73,7 +73,9 @@ func readLines(t *testing.T, path string) []parsed {
 		if err := json.Unmarshal(s.Bytes(), &p); err != nil {
 			t.Fatalf("%v in line %q", err, s.Text())
 		}
-		all = append(all, p)
+		if p.Kind != Begin && p.Kind != Seal && p.Kind != Checkpoint { // chain_test.go looks at these
+			all = append(all, p)
+		}
 	}
 	return all
 }
@@ -97,7 +99,7 @@ func TestRecordIsOneLinePerEvent(t *testing.T) {
 	if len(got) != 2 {
 		t.Fatalf("%d lines, want 2", len(got))
 	}
-	if diff := cmp.Diff(parsed{1, want}, got[0]); diff != "" {
+	if diff := cmp.Diff(parsed{formatVersion, want}, got[0]); diff != "" {
 		t.Error(diff)
 	}
 	if got[1].Kind != Stop || time.Since(got[1].Time) > time.Hour {
@@ -185,7 +187,8 @@ func TestFlickeringDisk(t *testing.T) {
 	dir := stateDir(t)
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		l := openLog(t, dir, Options{Log: slog.New(slog.NewTextHandler(&out, nil))})
+		key, _ := testKey("agent")
+		l := openLog(t, dir, Options{Key: key, Log: slog.New(slog.NewTextHandler(&out, nil))})
 		var full atomic.Bool
 		l.file.put = func(f *os.File, b []byte) (int, error) {
 			if full.Load() {
@@ -206,6 +209,9 @@ func TestFlickeringDisk(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		l.Record(Event{Kind: Call, Request: "kept"})
 		stop()
+		if rep := whole(t, dir); rep.Sealed != rep.Last {
+			t.Errorf("%+v, want all sealed", rep)
+		}
 		var lost uint64
 		for _, p := range readLines(t, dir.Path("audit/audit.jsonl")) {
 			lost += p.Lost
@@ -245,8 +251,8 @@ func TestOpenMendsACutLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
-	if len(lines) != 4 || lines[1] != `{"v":1,"time":"2026-` || !strings.Contains(lines[2], `"event":"repair"`) ||
-		!strings.Contains(lines[3], `"event":"stop"`) {
+	if len(lines) != 5 || !strings.Contains(lines[2], `"event":"begin"`) || !strings.Contains(lines[3], `"event":"repair"`) ||
+		!strings.Contains(lines[4], `"event":"stop"`) {
 		t.Errorf("lines:\n%s", data)
 	}
 }
@@ -255,8 +261,8 @@ func TestOpenMendsACutLine(t *testing.T) {
 func TestRotation(t *testing.T) {
 	t.Parallel()
 	dir := stateDir(t)
-	l := openLog(t, dir, Options{MaxBytes: 1000, MaxFiles: 2})
-	const n = 100
+	l := openLog(t, dir, Options{MaxBytes: 4000, MaxFiles: 2})
+	const n = 300
 	for i := range n {
 		l.write(l.batch(Event{Kind: Call, Request: fmt.Sprint(i)}))
 	}
@@ -269,8 +275,8 @@ func TestRotation(t *testing.T) {
 	}
 	next := -1
 	for _, path := range append(names, dir.Path("audit/audit.jsonl")) {
-		if info, err := os.Stat(path); err != nil || info.Size() > 1000 {
-			t.Errorf("%s: %v, %v; want at most 1000 bytes", path, info, err)
+		if info, err := os.Stat(path); err != nil || info.Size() > 4000 {
+			t.Errorf("%s: %v, %v; want at most 4000 bytes", path, info, err)
 		}
 		for _, p := range readLines(t, path) {
 			var i int
@@ -291,7 +297,7 @@ func TestRotation(t *testing.T) {
 func TestLongWordsAreCut(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("ü", 100_000)
-	b := appendLine(nil, Event{Kind: Call, Request: long, API: long, Method: long, Path: long, Caller: long, Detail: long, Rule: long})
+	b, _ := link{}.append(nil, Event{Kind: Call, Request: long, API: long, Method: long, Path: long, Caller: long, Detail: long, Rule: long})
 	if len(b) > 12<<10 { // a letter that takes two bytes is written as six
 		t.Errorf("the line has %d bytes", len(b))
 	}

@@ -1,6 +1,8 @@
 package audit
 
 import (
+	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,20 +17,39 @@ import (
 const (
 	subdirectory = "audit"
 	current      = "audit.jsonl"
+	headFile     = "audit.head"
+	lockFile     = "audit.lock"
 	asideForm    = "20060102T150405.000000000Z"
+	// sealRoom is left in a file for the seal at its end.
+	sealRoom = 512
+	// sealEvery bounds what can be changed without a trace, if there was anything new.
+	sealEvery = time.Minute
+	// lockTimeout bounds the wait for another process that ends: two cannot continue one chain.
+	lockTimeout = 10 * time.Second
 )
 
-// Open opens the record in the agent's state directory, for appending. A last line that a crash cut off is ended, and
-// an event says so.
+// ErrInUse is wrapped by Open's error while another process writes the record.
+var ErrInUse = errors.New("another process writes this record; stop it first")
+
+// Open opens the record in the agent's state directory, for appending, and for this process alone until Run has ended. A
+// last line that a crash cut off is removed, and an event says so.
 func Open(dir state.Dir, o Options) (*Log, error) {
 	o = o.withDefaults()
 	sub, err := dir.Sub(subdirectory)
 	if err != nil {
 		return nil, fmt.Errorf("open the audit record: %w", err)
 	}
-	f := &rotated{dir: sub, maxBytes: o.MaxBytes, maxFiles: o.MaxFiles, put: (*os.File).Write}
-	if err := f.open(); err != nil {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), lockTimeout, ErrInUse)
+	defer cancel()
+	unlock, err := sub.Lock(ctx, lockFile)
+	if err != nil {
 		return nil, fmt.Errorf("open the audit record: %w", err)
+	}
+	f := &rotated{
+		dir: sub, maxBytes: o.MaxBytes, maxFiles: o.MaxFiles, key: o.Key, unlock: unlock, put: (*os.File).Write, sealAt: time.Now(),
+	}
+	if err := f.resume(); err != nil {
+		return nil, fmt.Errorf("open the audit record: %w", errors.Join(err, f.end()))
 	}
 	return &Log{queue: make(chan Event, o.Queue), file: f, log: o.Log}, nil
 }
@@ -38,15 +59,43 @@ type rotated struct {
 	dir      state.Dir
 	maxBytes int64
 	maxFiles int
+	key      func() crypto.Signer
+	unlock   func()
 	put      func(*os.File, []byte) (int, error) // (*os.File).Write, or a test's full disk
 	f        *os.File                            // nil after an error: the next write opens it again
-	size     int64
+	size     int64                               // of whole records
 	dirty    bool
+	buf      []byte
+
+	link   link      // the last record on the disk
+	first  []Event   // what is to be written before anything else
+	sealed uint64    // the number of the last seal, if no record follows it
+	sealAt time.Time // when a seal was last tried
 }
 
+// open opens the file again after an error of the disk. What is in it beyond the last whole record was written in part.
 func (r *rotated) open() error {
-	path := r.dir.Path(current)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+	size := r.size
+	if err := r.openFile(); err != nil {
+		return err
+	}
+	switch {
+	case r.size > size:
+		if err := r.f.Truncate(size); err != nil {
+			return errors.Join(err, r.close())
+		}
+		if !slices.ContainsFunc(r.first, func(e Event) bool { return e.Kind == Repair }) {
+			r.first = append(r.first, repair(r.size-size))
+		}
+		r.size = size
+	case r.size == 0:
+		r.begin(Event{})
+	}
+	return nil
+}
+
+func (r *rotated) openFile() error {
+	f, err := os.OpenFile(r.dir.Path(current), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
@@ -58,91 +107,154 @@ func (r *rotated) open() error {
 		return errors.Join(err, f.Close())
 	}
 	r.f, r.size = f, info.Size()
-	if err := r.mendEnd(); err != nil {
-		return errors.Join(fmt.Errorf("mend the end of %s: %w", path, err), r.close())
-	}
 	return nil
 }
 
-// mendEnd ends a line that has no end.
-func (r *rotated) mendEnd() error {
-	if r.size == 0 {
-		return nil
-	}
-	var last [1]byte
-	if _, err := r.f.ReadAt(last[:], r.size-1); err != nil || last[0] == '\n' {
-		return err
-	}
-	return r.append(appendLine([]byte{'\n'}, Event{Time: time.Now(), Kind: Repair}))
-}
-
-// write appends whole lines.
-func (r *rotated) write(lines []byte) error {
+// write appends events.
+func (r *rotated) write(events []Event) error {
 	if r.f == nil {
 		if err := r.open(); err != nil {
 			return err
 		}
 	}
-	if r.size > 0 && r.size+int64(len(lines)) > r.maxBytes {
+	lines, end := r.lines(events)
+	if r.size > 0 && r.size+int64(len(lines))+sealRoom > r.maxBytes {
 		if err := r.rotate(); err != nil {
 			return err
 		}
+		lines, end = r.lines(events)
 	}
-	return r.append(lines)
+	return r.append(lines, end)
+}
+
+// lines are the events as they follow the last record on the disk, after what is to be written first.
+func (r *rotated) lines(events []Event) ([]byte, link) {
+	b, at := r.buf[:0], r.link
+	for _, e := range r.first {
+		if e.Kind == Begin && at.n > 0 {
+			e.Last, e.Head = at.n, at.head()
+		}
+		b, at = at.append(b, e)
+	}
+	for _, e := range events {
+		b, at = at.append(b, e)
+	}
+	r.buf = b
+	return b, at
 }
 
 // append writes; after a short write (disk full) the file is cut back to whole lines, or reopened and mended later.
-func (r *rotated) append(lines []byte) error {
+func (r *rotated) append(lines []byte, end link) error {
 	n, err := r.put(r.f, lines)
 	if err != nil {
-		if n > 0 && r.f.Truncate(r.size) != nil {
-			r.size += int64(n)
+		if n > 0 {
+			_ = r.f.Truncate(r.size) // or open finds the rest
 		}
 		return errors.Join(err, r.close())
 	}
 	r.size += int64(n)
 	r.dirty = true
+	r.link, r.first = end, nil
 	return nil
 }
 
-func (r *rotated) rotate() error {
-	if err := errors.Join(r.sync(), r.close()); err != nil {
-		return err
+// keep does what time demands: a sync, and a seal every minute in which there was something new.
+func (r *rotated) keep(now time.Time) error {
+	if now.Sub(r.sealAt) >= sealEvery {
+		return r.seal()
 	}
-	// The names sort by time; a clock that was set back must not make two of them equal.
-	aside := ""
-	for now := time.Now().UTC(); ; now = now.Add(1) {
-		aside = "audit-" + now.Format(asideForm) + ".jsonl"
-		if _, err := os.Lstat(r.dir.Path(aside)); errors.Is(err, fs.ErrNotExist) {
-			break
-		} else if err != nil {
+	return r.sync()
+}
+
+// seal signs what is on record, unless that is done, and puts it on the disk.
+func (r *rotated) seal() error {
+	r.sealAt = time.Now()
+	if r.key == nil || r.link.n == r.sealed {
+		return r.sync()
+	}
+	if r.f == nil {
+		if err := r.open(); err != nil {
 			return err
 		}
+	}
+	lines, at := r.lines(nil)
+	start := len(lines)
+	lines, end, err := at.appendSeal(lines, r.key(), r.sealAt)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(r.append(lines, end), r.sync()); err != nil {
+		return err
+	}
+	r.sealed = end.n
+	return r.dir.Write(headFile, lines[start:])
+}
+
+func (r *rotated) rotate() error {
+	if err := errors.Join(r.seal(), r.sync(), r.close()); err != nil {
+		return err
+	}
+	// The names sort by time; a clock that was set back must not change their order, nor make two of them equal.
+	names, err := asides(r.dir)
+	if err != nil {
+		return err
+	}
+	aside := asideName(time.Now())
+	if n := len(names); n > 0 && aside <= names[n-1] {
+		last, err := time.Parse("audit-"+asideForm+".jsonl", names[n-1])
+		if err != nil {
+			return fmt.Errorf("%s is none of the record's names; move it away: %w", r.dir.Path(names[n-1]), err)
+		}
+		aside = asideName(last.Add(1))
 	}
 	if err := os.Rename(r.dir.Path(current), r.dir.Path(aside)); err != nil {
 		return err
 	}
-	if err := r.prune(); err != nil {
+	r.size = 0
+	if err := r.open(); err != nil {
 		return err
 	}
-	return r.open()
+	return r.prune(append(names, aside))
 }
 
-// prune deletes the oldest of the files set aside.
-func (r *rotated) prune() error {
-	names, err := r.dir.Names()
-	if err != nil {
-		return err
-	}
+func asideName(t time.Time) string { return "audit-" + t.UTC().Format(asideForm) + ".jsonl" }
+
+// asides are the files that were set aside, the oldest first.
+func asides(dir state.Dir) ([]string, error) {
+	names, err := dir.Names()
 	names = slices.DeleteFunc(names, func(n string) bool {
 		return !strings.HasPrefix(n, "audit-") || !strings.HasSuffix(n, ".jsonl")
 	})
 	slices.Sort(names)
-	for len(names) > r.maxFiles {
-		if err := r.dir.Remove(names[0]); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	return names, err
+}
+
+// prune deletes the oldest of the files set aside, after a sealed checkpoint that says so.
+func (r *rotated) prune(names []string) error {
+	if len(names) <= r.maxFiles {
+		return nil
+	}
+	names = names[:len(names)-r.maxFiles]
+	var checkpoints []Event
+	for _, name := range names {
+		t, err := tailOf(r.dir.Path(name))
+		if err != nil {
 			return err
 		}
-		names = names[1:]
+		e := Event{Time: time.Now(), Kind: Checkpoint, File: name, Last: t.link.n, Head: t.legacy}
+		if t.link.n > 0 {
+			e.Head = t.link.head()
+		}
+		checkpoints = append(checkpoints, e)
+	}
+	lines, end := r.lines(checkpoints)
+	if err := errors.Join(r.append(lines, end), r.seal()); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := r.dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	return nil
 }
@@ -163,4 +275,11 @@ func (r *rotated) close() error {
 	f := r.f
 	r.f = nil
 	return f.Close()
+}
+
+// end closes the file and lets another process have the record.
+func (r *rotated) end() error {
+	err := r.close()
+	r.unlock()
+	return err
 }

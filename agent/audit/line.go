@@ -9,12 +9,13 @@ import (
 	"sallyport/internal/jsonline"
 )
 
-// appendLine appends e as one line of JSON. By hand, because it runs for each call; TestLinesAreWhatTheTagsSay holds it
-// against the tags of Event. Members that are zero are left out.
-func appendLine(b []byte, e Event) []byte {
+// appendLine appends e as record n, as one line of JSON without its end: the chain adds that. By hand, because it runs for
+// each call; TestLinesAreWhatTheTagsSay holds it against the tags of Event. Members that are zero are left out.
+func appendLine(b []byte, n uint64, e Event) []byte {
 	e = e.bounded()
 	b = append(b, `{"v":`...)
 	b = strconv.AppendInt(b, formatVersion, 10)
+	b = strconv.AppendUint(jsonline.AppendName(b, "n"), n, 10)
 	b = append(b, `,"time":"`...)
 	b = e.Time.UTC().AppendFormat(b, time.RFC3339Nano)
 	b = append(b, `","event":`...)
@@ -49,13 +50,19 @@ func appendLine(b []byte, e Event) []byte {
 		{"hash", e.Hash},
 		{"was", e.Was},
 		{"key", e.Key},
+		{"public", e.Public},
+		{"file", e.File},
+		{"head", e.Head},
 	} {
 		b = appendText(b, f.name, f.value)
 	}
 	if e.Lost != 0 {
 		b = strconv.AppendUint(jsonline.AppendName(b, "lost"), e.Lost, 10)
 	}
-	return append(b, '}', '\n')
+	if e.Last != 0 {
+		b = strconv.AppendUint(jsonline.AppendName(b, "last"), e.Last, 10)
+	}
+	return b
 }
 
 // appendFlow writes the flow's IDs in their order, so that equal events are equal lines.

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
-	"strings"
 
 	"sallyport/agent/state"
 )
@@ -25,12 +23,10 @@ func Verdicts(ctx context.Context, dir state.Dir, each func(Event)) (skipped int
 	if err != nil {
 		return 0, fmt.Errorf("open the audit record: %w", err)
 	}
-	names, err := sub.Names()
+	names, err := asides(sub)
 	if err != nil {
 		return 0, fmt.Errorf("list the audit record: %w", err)
 	}
-	names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasPrefix(n, "audit-") || !strings.HasSuffix(n, ".jsonl") })
-	slices.Sort(names)
 	for _, name := range append(names, current) {
 		n, err := verdictsOf(ctx, sub.Path(name), each)
 		skipped += n

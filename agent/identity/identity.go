@@ -56,6 +56,8 @@ type Identity struct {
 	key ed25519.PrivateKey
 	// next is the key that is to take key's place. The relay may know of it already, or not.
 	next ed25519.PrivateKey
+	// former are the fingerprints of keys that were replaced, the oldest first.
+	former []string
 }
 
 // New makes a key. Nothing is on the disk before Save.
@@ -125,6 +127,9 @@ type file struct {
 	// The key that is to take the place of the first, while it is being replaced.
 	NextPublic string `json:"next_public,omitempty"`
 	NextSeed   []byte `json:"next_seed,omitempty"`
+
+	// The fingerprints of the keys before: they have sealed the audit record.
+	Former []string `json:"former,omitempty"`
 }
 
 // Save writes the identity as a whole: after a crash there is the old file or the new one.
@@ -136,6 +141,7 @@ func (i *Identity) Save(dir state.Dir) error {
 	f := file{
 		Version: fileVersion, Relay: i.Relay, RelayKey: i.RelayKey, Gateway: i.Gateway, Agent: i.Agent,
 		Joined: i.Joined, Created: i.Created, Alg: "ed25519", Public: i.Fingerprint(), Seed: sealed,
+		Former: i.former,
 	}
 	if i.next != nil {
 		if f.NextSeed, err = secret.Seal(fileName, i.next.Seed()); err != nil {
@@ -185,6 +191,7 @@ func parse(data []byte) (*Identity, error) {
 	}
 	id := &Identity{
 		Relay: f.Relay, RelayKey: f.RelayKey, Gateway: f.Gateway, Agent: f.Agent, Created: f.Created, Joined: f.Joined,
+		former: f.Former,
 	}
 	var err error
 	if id.key, err = unsealKey(f.Seed, f.Public); err != nil {

@@ -66,6 +66,7 @@ func (i *Identity) Promote(dir state.Dir, now time.Time) error {
 }
 
 func (i *Identity) advance(now time.Time) {
+	i.remember()
 	i.key, i.next, i.Created = i.next, nil, now.UTC().Truncate(time.Second)
 }
 

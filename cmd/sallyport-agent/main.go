@@ -24,6 +24,7 @@ const (
 	exitFailed  = 1
 	exitUsage   = 2
 	exitRefused = 3
+	exitAltered = 4 // 'audit verify'
 )
 
 func main() {

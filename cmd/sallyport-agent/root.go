@@ -43,7 +43,7 @@ First steps:
   sallyport-agent config check ` + defaultConfig + `
   sallyport-agent run
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 'policy test' says refused; 'service status' has its own.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 'policy test' says refused, 4 'audit verify' says altered; 'service status' has its own.
 Environment: SALLYPORT_STATE is the state directory, as --state; HTTPS_PROXY and NO_PROXY say how the relay is reached
 unless agent.yaml does.`
 
@@ -61,7 +61,7 @@ func run(ctx context.Context, args []string, s streams, getenv func(string) stri
 	f.StringVar(&p.logLevel, "log-level", "", "debug, info, warn or error (default: agent.yaml's, or info)")
 	f.StringVar(&p.logForm, "log-format", "", "text or json (default: agent.yaml's, or text)")
 	root.AddCommand(p.joinCommand(), p.runCommand(), p.stateCommand(), p.pauseCommand(), p.resumeCommand(), p.logLevelCommand(), p.keyCommand(), p.configCommand(), p.policyCommand(), p.definitionCommand(),
-		p.secretCommand(), p.serviceCommand(), p.versionCommand())
+		p.secretCommand(), p.auditCommand(), p.serviceCommand(), p.versionCommand())
 	withManual(root)
 	root.SetArgs(args)
 	root.SetIn(s.in)

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/agent/audit"
+	"sallyport/agent/identity"
+)
+
+func (p *program) auditCommand() *cobra.Command {
+	return group("audit", "Prove the record of calls", p.auditVerifyCommand())
+}
+
+func (p *program) auditVerifyCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "verify", Short: "Prove that the record of calls is as it was written", Args: exactly(0, 0, ""),
+		Long: `Goes over all files of the record, checks that each record follows the one before it and that the seals are by this agent's
+keys, and names the first record that was altered or is missing. A last line without an end is what a crash leaves, and no
+fault. It reads files of the state directory, beside a running agent too, and changes nothing.
+
+What came after the last seal (a minute at most while the agent runs) could be altered by who may write these files, and a
+whole state directory could be put back as it was earlier: ship the record elsewhere against that.
+
+Exit codes: 0 nothing is wrong, 1 it could not be read, 4 the record was altered.`,
+		Example: "  sallyport-agent audit verify\n  sallyport-agent audit verify --json --state /mnt/image/var/lib/sallyport-agent",
+		RunE:    does(func(ctx context.Context, _ []string) error { return p.auditVerify(ctx, asJSON) }),
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "for scripts")
+	return c
+}
+
+func (p *program) auditVerify(ctx context.Context, asJSON bool) error {
+	c, _, err := p.configIfThere()
+	if err != nil {
+		return err
+	}
+	dir, err := p.stateDir(c)
+	if err != nil {
+		return err
+	}
+	keys, err := identity.RecordKeys(dir)
+	if err != nil {
+		return err
+	}
+	rep, err := audit.Verify(ctx, dir, keys)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		enc := json.NewEncoder(p.out)
+		enc.SetIndent("", "  ")
+		err = enc.Encode(rep)
+	} else {
+		err = printProof(p.out, rep)
+	}
+	if err == nil && rep.Fault != nil {
+		return exitError{exitAltered, fmt.Errorf("the record was altered: %w", rep.Fault)}
+	}
+	return err
+}
+
+func printProof(w io.Writer, r *audit.Report) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	if r.Last > 0 {
+		fmt.Fprintf(t, "records\t%d to %d\n", r.First, r.Last)
+	} else {
+		fmt.Fprint(t, "records\tnone\n")
+	}
+	if r.Sealed > 0 {
+		fmt.Fprintf(t, "sealed\tup to %d, at %s, by key %s\n", r.Sealed, r.SealedAt.Local().Format("2006-01-02 15:04:05"), r.Key)
+	}
+	if r.Last > r.Sealed {
+		fmt.Fprintf(t, "not sealed yet\t%d\n", r.Last-max(r.Sealed, r.First-1))
+	}
+	if r.Legacy > 0 {
+		fmt.Fprintf(t, "before the chain\t%d lines of version 1, which nothing proves but the last one's hash\n", r.Legacy)
+	}
+	if r.Torn > 0 {
+		fmt.Fprintf(t, "unfinished\t%d bytes at the end: a crash, or a record that is being written\n", r.Torn)
+	}
+	if r.Fault != nil {
+		fmt.Fprintf(t, "ALTERED\t%v\n", r.Fault)
+	}
+	return t.Flush()
+}
