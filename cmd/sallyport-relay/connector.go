@@ -45,7 +45,7 @@ type wanted struct {
 	concurrent                               int
 	auth, hosts, origins                     []string
 	timeout                                  time.Duration
-	change, dry                              bool
+	change, dry, alone                       bool
 
 	outliving
 	tokens
@@ -54,12 +54,15 @@ type wanted struct {
 func (p *program) connectorPublish() *cobra.Command {
 	var w wanted
 	cmd := &cobra.Command{
-		Use:   "publish GATEWAY/API --auth key|oauth2|basic|none",
+		Use:   "publish GATEWAY/API --auth key|oauth2|basic|windows|none",
 		Short: "Publish an API of a gateway under a URL of the relay",
 		Long: `Publishes an API as a connector. Who may call has to be said: --auth key demands an API key of the connector's (see
 'key add'), --auth oauth2 an access token of an issuer, --auth basic user name and password of one of its users (see 'user
 set'), --auth key,oauth2 either of them, --auth key+oauth2 both; --auth none lets in anybody who knows the URL. What may be
 called is decided by the agent's allow-list.
+
+--auth key+windows demands the caller's own Windows user name and password besides a key. The relay passes them on unread; the
+agent signs on with them (as: caller-password). windows without a key needs --password-alone.
 
 Access tokens are those of one OpenID Connect issuer (--issuer) or one Microsoft Entra ID tenant (--entra-tenant), for this API
 (--audience). --allow-client, --scope, --role, --claim, --app-only and --user-only say more closely whose; with both --scope and
@@ -97,10 +100,11 @@ setting that is not given goes back to its default. What has changed is listed; 
 		},
 	}
 	f := cmd.Flags()
-	f.StringSliceVar(&w.auth, "auth", nil, "who may call: key, oauth2, basic, joined ones such as key+oauth2, or none; any of several (required)")
+	f.StringSliceVar(&w.auth, "auth", nil, "who may call: key, oauth2, basic, windows, joined ones such as key+oauth2, or none; any of several (required)")
 	f.StringVar(&w.name, "name", "", "the connector's `name` in the URL; default: the API's")
 	f.StringVar(&w.header, "header", "", "the header that carries the key; default: X-API-Key")
 	f.StringVar(&w.query, "query", "", "a query `parameter` that may carry the key too")
+	f.BoolVar(&w.alone, "password-alone", false, "windows: demand no key, so that anybody who knows the URL can try passwords")
 	f.StringSliceVar(&w.hosts, "host", nil, "a host name of the connector's own (several: repeat)")
 	f.StringSliceVar(&w.origins, "cors-origin", nil, "an `origin` whose pages may call, or * (several: repeat)")
 	f.StringVar(&w.body, "body-limit", "", "the largest request body, such as 20MB; default: the relay's")
@@ -112,7 +116,7 @@ setting that is not given goes back to its default. What has changed is listed; 
 	w.tokens.flags(f)
 	f.BoolVar(&w.change, "change", false, "give a published connector these settings; its keys stay")
 	f.BoolVar(&w.dry, "dry-run", false, "only say what would be done")
-	_ = cmd.RegisterFlagCompletionFunc("auth", cobra.FixedCompletions([]string{"key", "oauth2", "basic", "key+oauth2", "key+basic", "none"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("auth", cobra.FixedCompletions([]string{"key", "oauth2", "basic", "key+oauth2", "key+basic", "key+windows", "none"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -136,7 +140,7 @@ func (w wanted) connector(path string) (connector.Connector, error) {
 	}
 	c := connector.Connector{
 		Rate: rate, Concurrent: w.concurrent,
-		Gateway: gw, API: api, Name: cmp.Or(w.name, api), Auth: w.auth, KeyHeader: w.header, KeyQuery: w.query,
+		Gateway: gw, API: api, Name: cmp.Or(w.name, api), Auth: w.auth, KeyHeader: w.header, KeyQuery: w.query, PasswordAlone: w.alone,
 		Hosts: w.hosts, CORSOrigins: w.origins, BodyLimit: int64(limit), Timeout: w.timeout, OutcomeUnknown: w.outcome,
 	}
 	if err := w.tokens.apply(&c); err != nil {
@@ -222,6 +226,8 @@ func printTrial(w io.Writer, o admin.Outcome) {
 			header += fmt.Sprintf(" -H '%s: KEY'", cmp.Or(o.KeyHeader, "X-API-Key"))
 		case connector.AuthBasic:
 			header += " -u NAME"
+		case connector.AuthWindows:
+			header += ` -u 'DOMAIN\user'`
 		}
 	}
 	fmt.Fprintf(w, "\nTry it:\n\n  curl -i%s %s/\n", header, o.URL)

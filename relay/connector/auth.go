@@ -36,7 +36,7 @@ type proof struct {
 	principal string
 	key       *Key     // for AuthKey
 	client    string   // for AuthOAuth2: the application that shows the token
-	token     []string // for AuthOAuth2: the field that was proved
+	token     []string // for AuthOAuth2 the field that was proved, for AuthWindows the one that will be
 }
 
 // shown is what a caller shows.
@@ -61,7 +61,9 @@ func (c *call) takeShown(pub *Published) shown {
 }
 
 // ownsAuthorization says that the field Authorization is for the relay, and ends there.
-func (p *Published) ownsAuthorization() bool { return p.Takes(AuthBasic) || p.Takes(AuthOAuth2) }
+func (p *Published) ownsAuthorization() bool {
+	return p.Takes(AuthBasic) || p.Takes(AuthOAuth2) || p.Takes(AuthWindows)
+}
 
 // proveAll demands every method of one way, in the order that normalWay gave them. Each method is tried once for a call.
 func (c *call) proveAll(pub *Published, methods []string, s shown, proofs map[string]proof) error {
@@ -79,7 +81,9 @@ func (c *call) proveAll(pub *Published, methods []string, s shown, proofs map[st
 	c.event.Client, c.token = "", nil // of a token that did not suffice
 	for _, m := range methods {
 		p := proofs[m]
-		principals = append(principals, p.principal)
+		if p.principal != "" {
+			principals = append(principals, p.principal)
+		}
 		if p.token != nil {
 			c.event.Client, c.token = p.client, p.token
 		}
@@ -100,6 +104,8 @@ func (c *call) prove(pub *Published, method string, s shown) proof {
 		return c.proveKey(pub, s.keys)
 	case AuthOAuth2:
 		return c.proveToken(pub, s.authorization)
+	case AuthWindows:
+		return c.proveWindows(pub, s.authorization)
 	case AuthBasic:
 		return c.proveUser(pub, s.authorization)
 	}
@@ -112,7 +118,7 @@ func moreTelling(a, b error) error {
 		return b
 	}
 	switch problemOf(a).Code {
-	case "key-required", "logon-missing", "token-required":
+	case "key-required", "logon-missing", "logon-required", "token-required":
 		return b
 	}
 	return a
@@ -230,7 +236,7 @@ func (c *call) unauthorised(pub *Published, code, detail string) *Problem {
 		}
 		p.Challenges = append(p.Challenges, bearerChallenge(pub, invalid, detail, scopes))
 	}
-	if pub.Takes(AuthBasic) {
+	if pub.Takes(AuthBasic) || pub.Takes(AuthWindows) {
 		p.Challenges = append(p.Challenges, "Basic "+realm+`, charset="UTF-8"`)
 	}
 	return p

@@ -37,6 +37,7 @@ type call struct {
 	lost     error         // a link died under the request, which then went over another; nil: none did
 	hooked   bool          // it ends a webhook subscription, at a signed path
 	limit    time.Duration // of a call that can be deferred; 0: hold decides
+	guesses  []source      // what a refusal of the Windows logon inside counts under; nil: none is passed on
 	token    []string      // the Authorization that proved the caller, for agents that want it; nil: none did
 }
 

@@ -60,6 +60,9 @@ func (c *Connector) differences(before *Connector, wanted func(Difference) bool)
 	add("auth", list(before.Auth), list(c.Auth))
 	add("header", cmp.Or(before.KeyHeader, defaultKeyHeader), cmp.Or(c.KeyHeader, defaultKeyHeader))
 	add("query", cmp.Or(before.KeyQuery, "none"), cmp.Or(c.KeyQuery, "none"))
+	if c.PasswordAlone || before.PasswordAlone {
+		add("password-alone", strconv.FormatBool(before.PasswordAlone), strconv.FormatBool(c.PasswordAlone))
+	}
 	if c.OAuth2.Set() || before.OAuth2.Set() {
 		c.OAuth2.Compare(before.OAuth2, add)
 	}

@@ -22,7 +22,9 @@ const (
 	AuthKey    = "key"    // an API key of the connector's
 	AuthBasic  = "basic"  // user name and password of one of the connector's users
 	AuthOAuth2 = "oauth2" // an access token of the connector's issuer
-	AuthNone   = "none"   // anybody, by explicit choice
+	// AuthWindows passes Windows user name and password on, unread and unlogged, for the agent to sign on with.
+	AuthWindows = "windows"
+	AuthNone    = "none" // anybody, by explicit choice
 )
 
 // Values of Connector.OutcomeUnknown: the answer to a call that may or may not have been run.
@@ -52,6 +54,8 @@ type Connector struct {
 	// KeyHeader carries the key; by default X-API-Key. KeyQuery is a query parameter that may carry it as well.
 	KeyHeader string `json:"keyHeader,omitempty"`
 	KeyQuery  string `json:"keyQuery,omitempty"`
+	// PasswordAlone admits callers with AuthWindows and nothing else, so that anybody who knows the URL can try passwords.
+	PasswordAlone bool `json:"passwordAlone,omitempty"`
 	// OAuth2 says which tokens count.
 	OAuth2 bearer.Rule `json:"oauth2,omitzero"`
 	// Hosts are host names that serve this connector alone, at their root.

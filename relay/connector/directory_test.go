@@ -112,7 +112,7 @@ func TestPublishRefuses(t *testing.T) {
 		want   string
 	}{
 		"no auth":          {func(c *Connector) { c.Auth = nil }, "say who may call"},
-		"unknown auth":     {func(c *Connector) { c.Auth = []string{"windows"} }, `"windows" is not known`},
+		"unknown auth":     {func(c *Connector) { c.Auth = []string{"kerberos"} }, `"kerberos" is not known`},
 		"key and none":     {func(c *Connector) { c.Auth = []string{AuthKey, AuthNone} }, "exclude each other"},
 		"auth twice":       {func(c *Connector) { c.Auth = []string{AuthKey, AuthKey} }, "given twice"},
 		"bad name":         {func(c *Connector) { c.Name = "a/b" }, "connector:"},

@@ -97,7 +97,11 @@ func (c *call) over(link *gateway.Link, req *tunnel.Request, held []byte, whole 
 	if c.lost != nil { // the caller has waited already
 		req.Timeout = max(time.Second, c.hold()-time.Since(c.event.Time))
 	}
-	c.passToken(req.Header, link.WantsToken(req.API))
+	wants := link.WantsToken(req.API)
+	if err := c.checkPassed(wants); err != nil {
+		return err
+	}
+	c.passToken(req.Header, wants)
 	var s *tunnel.Stream
 	var err error
 	if whole && len(held) > 0 {

@@ -147,6 +147,7 @@ func (c *call) problemOfAgent(resp *tunnel.Response) *Problem {
 	}
 	if code, known := findCode(p.Code); known {
 		p.Status, p.Title = code.Status, code.Title
+		c.countRefusal(p)
 		if p.Status == http.StatusUnauthorized {
 			p.Challenges = []string{`Basic realm="` + c.event.Gateway + "/" + c.event.Connector + `", charset="UTF-8"`}
 			if code.Name == "token-required" || code.Name == "token-refused" {

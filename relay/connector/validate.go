@@ -70,7 +70,7 @@ func (c Connector) normal() (Connector, error) {
 
 func (c *Connector) checkAuth(bad *Invalid) {
 	if len(c.Auth) == 0 {
-		bad.add("auth: say who may call: key (an API key), oauth2 (access tokens), basic (user name and password), or none (anybody who knows the URL)")
+		bad.add("auth: say who may call: key (an API key), oauth2 (access tokens), basic (user name and password), windows (the caller's Windows logon, judged inside), or none (anybody who knows the URL)")
 	}
 	for i, a := range c.Auth {
 		c.Auth[i] = normalWay(a, bad)
@@ -92,6 +92,7 @@ func (c *Connector) checkAuth(bad *Invalid) {
 		bad.add("auth: a header or query parameter for the key makes sense with key only")
 	}
 	c.checkOAuth2(bad)
+	c.checkWindows(bad)
 	if c.Concurrent < 0 {
 		bad.add("concurrent: %d is negative; leave it out for the relay's own bound", c.Concurrent)
 	}
@@ -121,16 +122,18 @@ func (c *Connector) checkOAuth2(bad *Invalid) {
 // normalWay brings one way to call ("basic+key" is "key+basic") to the form in which ways are compared.
 func normalWay(way string, bad *Invalid) string {
 	parts := strings.Split(way, "+")
-	order := []string{AuthNone, AuthKey, AuthOAuth2, AuthBasic} // a key is cheap to check, a password is not
+	order := []string{AuthNone, AuthKey, AuthOAuth2, AuthBasic, AuthWindows} // a key is cheap to check, a password is not
 	slices.SortStableFunc(parts, func(a, b string) int { return slices.Index(order, a) - slices.Index(order, b) })
 	for i, part := range parts {
 		switch {
 		case !slices.Contains(order, part):
-			bad.add("auth: %q is not known; use key, oauth2, basic, two joined such as key+oauth2 (both), or none", part)
+			bad.add("auth: %q is not known; use key, oauth2, basic, windows, two joined such as key+oauth2 (both), or none", part)
 		case i > 0 && part == parts[i-1]:
 			bad.add("auth: %s is joined with itself", part)
 		case part == AuthNone && len(parts) > 1:
 			bad.add("auth: none cannot be joined with anything")
+		case part == AuthWindows && (slices.Contains(parts, AuthOAuth2) || slices.Contains(parts, AuthBasic)):
+			bad.add("auth: windows cannot be joined with oauth2 or basic: all are sent in the one field Authorization")
 		case part == AuthBasic && slices.Contains(parts, AuthOAuth2):
 			bad.add("auth: oauth2 and basic cannot be joined: both are sent in the one field Authorization")
 		}

@@ -104,6 +104,15 @@ func (l *Link) whyNot(api string) error {
 	return ErrNotOffered
 }
 
+// SetOffer takes a link's offer, as an agent words it, where no Registry does.
+func (l *Link) SetOffer(body []byte) error {
+	o, err := parseOffer(body)
+	if err == nil {
+		l.offer.Store(o)
+	}
+	return err
+}
+
 // WantsToken reports whether the agent wants callers' bearer tokens for the API.
 func (l *Link) WantsToken(api string) bool {
 	o := l.offer.Load()

@@ -48,6 +48,8 @@ type Connector struct {
 	Header string `yaml:"header"`
 	// Query is a query parameter that may carry the key too.
 	Query string `yaml:"query"`
+	// PasswordAlone set to true admits callers with windows and nothing else: anybody who knows the URL can try passwords.
+	PasswordAlone bool `yaml:"password_alone"`
 	// OAuth2 says which access tokens count. Needed with oauth2.
 	OAuth2 *OAuth2 `yaml:"oauth2"`
 	// Hosts are host names of the connector's own.
@@ -135,7 +137,7 @@ func (c Connector) settings(gw string) connector.Connector {
 	}
 	rate, _ := connector.ParseRate(c.Rate) // check has read it
 	return connector.Connector{
-		Gateway: gw, Name: c.Name, API: api, Auth: c.Auth, KeyHeader: c.Header, KeyQuery: c.Query, OAuth2: c.OAuth2.rule(), Hosts: c.Hosts,
+		Gateway: gw, Name: c.Name, API: api, Auth: c.Auth, KeyHeader: c.Header, KeyQuery: c.Query, PasswordAlone: c.PasswordAlone, OAuth2: c.OAuth2.rule(), Hosts: c.Hosts,
 		CORSOrigins: c.CORSOrigins, BodyLimit: int64(c.BodyLimit), Timeout: c.Timeout, OutcomeUnknown: c.OutcomeUnknown,
 		Async:    connector.Async{After: c.AsyncAfter, Limit: c.AsyncLimit, Off: c.Async == asyncOff},
 		Dedupe:   connector.Dedupe{By: c.Dedupe, For: c.DedupeFor},
@@ -148,7 +150,7 @@ const asyncOff = "off"
 // entry is the other way; defaults are left out.
 func entry(c connector.Connector) Connector {
 	out := Connector{
-		Name: c.Name, API: c.API, Auth: c.Auth, Header: c.KeyHeader, Query: c.KeyQuery, OAuth2: oauth2(c.OAuth2), Hosts: c.Hosts, CORSOrigins: c.CORSOrigins,
+		Name: c.Name, API: c.API, Auth: c.Auth, Header: c.KeyHeader, Query: c.KeyQuery, PasswordAlone: c.PasswordAlone, OAuth2: oauth2(c.OAuth2), Hosts: c.Hosts, CORSOrigins: c.CORSOrigins,
 		BodyLimit: configs.Size(c.BodyLimit), Timeout: c.Timeout, OutcomeUnknown: c.OutcomeUnknown,
 		AsyncAfter: c.Async.After, AsyncLimit: c.Async.Limit, Dedupe: c.Dedupe.By, DedupeFor: c.Dedupe.For, Webhooks: c.Webhooks,
 		Rate: c.Rate.String(), Concurrent: c.Concurrent,
