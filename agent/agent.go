@@ -28,6 +28,7 @@ import (
 	"sallyport/agent/link"
 	"sallyport/agent/secret"
 	"sallyport/agent/state"
+	"sallyport/agent/winauth/lockout"
 	"sallyport/tunnel"
 )
 
@@ -60,6 +61,7 @@ type Agent struct {
 	log    *slog.Logger
 	audit  *audit.Log
 	links  *link.Links
+	guard  *lockout.Guard // of callers' passwords
 	ship   *shipper
 
 	status status // what 'sallyport-agent state' shows
@@ -86,7 +88,7 @@ func New(c *Config, d Deps) (*Agent, error) {
 	if err := mayRun(c, d.Identity); err != nil {
 		return nil, err
 	}
-	a := &Agent{config: *c, deps: d, log: d.Log, status: newStatus(), replaced: make(chan string, 1), ship: newShipper()}
+	a := &Agent{config: *c, deps: d, log: d.Log, guard: lockout.New(), status: newStatus(), replaced: make(chan string, 1), ship: newShipper()}
 	snap, err := a.build(c, nil)
 	dialer, dialErr := NewDialer(c, d)
 	if err = errors.Join(err, dialErr); err != nil {

@@ -133,7 +133,8 @@ func (a *Agent) keys(c *Config, rule bearer.Rule, file []byte) (bearer.Keys, err
 	return issuer.Through(rule.IssuerURL(), dialer.HTTPClient().Transport), nil
 }
 
-// wantsToken says that the token with which a caller proved itself to the relay is needed inside.
+// wantsToken says that the Authorization with which a caller proves itself is needed inside.
 func (a *api) wantsToken() bool {
-	return a.from.Auth.Word == AuthPassthrough || a.policy.NeedsPrincipal()
+	w := a.from.Auth.Windows
+	return w != nil && w.As == "caller-password" || a.from.Auth.Word == AuthPassthrough || a.policy.NeedsPrincipal()
 }

@@ -258,7 +258,8 @@ func (a *Auth) UnmarshalText(text []byte) error {
 
 // Windows is Windows authentication.
 type Windows struct {
-	// As whom: service (the account that the agent runs as; on Linux that of the keytab) or account (a named one).
+	// As whom: service (the account that the agent runs as; on Linux that of the keytab), account (a named one) or
+	// caller-password (the caller's own Windows user name and password, sent as Basic credentials; nothing is stored).
 	As string `yaml:"as,required"`
 	// The account for as: account: CORP\svc-erp or svc-erp@corp.example.
 	Account string `yaml:"account"`

@@ -15,6 +15,7 @@ import (
 
 	"sallyport/agent/definition"
 	"sallyport/agent/upstream"
+	"sallyport/agent/winauth/lockout"
 )
 
 // Words and forms of API.Definition.
@@ -40,7 +41,7 @@ func Describe(ctx context.Context, c *Config, from *API, d Deps, fetch bool) (*d
 	case !fetch:
 		return nil, ErrFromUpstream
 	}
-	a := &Agent{config: *c, deps: d, log: d.Log}
+	a := &Agent{config: *c, deps: d, log: d.Log, guard: lockout.New()}
 	one, err := a.buildAPI(c, from, nil)
 	if err != nil {
 		return nil, err

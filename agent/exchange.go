@@ -63,6 +63,9 @@ func (a *Agent) exchange(st upstream.Stream, in *tunnel.Request, e *audit.Event)
 	policy.StripOverrides(in.Header, api.overrides)
 	r := api.transport.ServeWithin(st, v.Body)
 	e.Status, e.In, e.Out, e.Auth, e.Problem = r.Status, r.BytesIn, r.BytesOut, r.Protocol, r.Problem
+	if r.Principal != "" {
+		e.Principal = "windows:" + r.Principal
+	}
 }
 
 // flowOf are the IDs by which a caller on the Power Platform finds its own run again; nil for other callers.

@@ -205,10 +205,14 @@ func (v validator) windows(path string, w *Windows) {
 	case "account":
 		v.without(path, "account", map[string]string{"principal": w.Principal, "ccache": w.CCache})
 		v.account(path, w)
-	case "caller", "caller-password":
-		v.Errorf(path+".as", "as: %s is not in this release (write service or account)", w.As)
+	case "caller-password":
+		v.without(path, w.As, map[string]string{
+			"account": w.Account, "secret": w.Secret, "keytab": w.Keytab, "principal": w.Principal, "ccache": w.CCache,
+		})
+	case "caller":
+		v.Errorf(path+".as", "as: %s is not in this release (write service, account or caller-password)", w.As)
 	default:
-		v.Errorf(path+".as", "as: %q is not known (write service or account)", w.As)
+		v.Errorf(path+".as", "as: %q is not known (write service, account or caller-password)", w.As)
 	}
 	if w.Protocol == "ntlm" && (w.Mutual || w.Keytab != "" || w.CCache != "" || w.SPN != "") {
 		v.Errorf(path+".protocol", "mutual, keytab, ccache and spn are for Kerberos (remove them, or protocol: ntlm)")

@@ -121,7 +121,7 @@ type Auth struct {
 	// Secret gives the password, token or field value, read for each exchange.
 	Secret func() (string, error)
 	// Windows chooses as whom WindowsAuth signs on. The request is the caller's, its Authorization still in place; it
-	// never reaches the upstream. An error means that the request has no identity: it is refused.
+	// never reaches the upstream. An error means that the request has no identity, or is an *Error: it is refused.
 	Windows func(*http.Request) (SignOn, error)
 	// SPN overrides the service principal name of WindowsAuth.
 	SPN string
@@ -134,7 +134,20 @@ type SignOn struct {
 	Mode string
 	// Proof is empty, or a keyed hash of what proved the identity (a password): another proof, another connection.
 	Proof string
+	// Done is nil, or is told once what became of the sign-on: the credential is the caller's own, so a refusal is the
+	// caller's to mend, and the identity counts as proved after Accepted.
+	Done func(Outcome)
 }
+
+// An Outcome is what became of a sign-on.
+type Outcome int
+
+// The outcomes of a sign-on.
+const (
+	Untold   Outcome = iota // nobody has judged the credential
+	Accepted                // it was accepted in this exchange
+	Refused                 // it was refused
+)
 
 // As signs every request on with one credential; mode is "service" or "account".
 func As(mode string, c winauth.Credential) func(*http.Request) (SignOn, error) {

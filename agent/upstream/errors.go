@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"time"
 )
 
 // An Error is an exchange without an answer, in the operator's words. It can name internal hosts and accounts: it goes
@@ -16,7 +17,9 @@ type Error struct {
 	// Here says that the upstream had no part in it, although its Kind is mostly the upstream's doing: a secret that cannot be
 	// read is not a refusal.
 	Here bool
-	Err  error
+	// RetryAfter is when to come again, if that is known.
+	RetryAfter time.Duration
+	Err        error
 }
 
 // Kind classifies why there is no answer.
@@ -28,6 +31,9 @@ const (
 	TLSFailed    Kind = "tls"            // the TLS handshake or verification failed
 	AuthFailed   Kind = "auth"           // the agent's credential was not accepted
 	NoIdentity   Kind = "no-identity"    // the request lacks the identity that the API's rule needs
+	LogonMissing Kind = "logon-missing"  // the request has no Windows user name and password to sign on with
+	LogonRefused Kind = "logon-refused"  // the caller's own password, or account, was refused
+	LogonResting Kind = "logon-resting"  // the account has had too many failures to try another password
 	TimedOut     Kind = "timeout"        // the upstream was silent for too long
 	Busy         Kind = "busy"           // no place for another exchange
 	Broken       Kind = "broken"         // the upstream broke off or its answer cannot be read

@@ -46,6 +46,24 @@ func refusalOf(k Kind) refusal {
 			"The API is called in the caller's own name, and the request does not prove one. It was not run as anybody else.",
 			tunnel.OriginAgent, tunnel.BrokenOff,
 		}
+	case LogonMissing:
+		return refusal{
+			http.StatusUnauthorized, "logon-required", "A Windows logon is required.",
+			"Send Windows user name and password as Basic credentials, once, in UTF-8; the name as DOMAIN\\user or user@domain.",
+			tunnel.OriginAgent, tunnel.Refused,
+		}
+	case LogonRefused:
+		return refusal{
+			http.StatusUnauthorized, "logon-refused", "The user name and password are not accepted.",
+			"The Windows logon was refused. The same password is not tried again for half an hour, so as not to lock the account.",
+			tunnel.OriginAgent, tunnel.Refused,
+		}
+	case LogonResting:
+		return refusal{
+			http.StatusTooManyRequests, "logon-resting", "Too many Windows logons of this account have failed.",
+			"So as not to lock the account, no other password is tried for a while. One that was right within the hour still works.",
+			tunnel.OriginAgent, tunnel.Refused,
+		}
 	case TimedOut:
 		return refusal{
 			http.StatusGatewayTimeout, "upstream-timeout", "The internal API did not answer in time.",
@@ -104,6 +122,9 @@ func (e *Error) response() *tunnel.Response {
 	}
 	if e.Kind == Busy {
 		p.RetryAfter = busyRetry
+	}
+	if e.RetryAfter > 0 {
+		p.RetryAfter = e.RetryAfter
 	}
 	return &tunnel.Response{Status: r.status, Header: make(http.Header), Problem: p}
 }

@@ -100,6 +100,9 @@ type call struct {
 	began    time.Time
 	times    tunnel.Times
 	protocol string // how Windows authentication was done
+	proved   bool   // a sign-on was accepted in this exchange
+	vouched  bool   // the connection had been signed on before
+	tried    string // the protocol of the sign-on that failed
 }
 
 func (t *Transport) newCall(ctx context.Context, req *http.Request, timeout time.Duration) *call {
@@ -109,14 +112,17 @@ func (t *Transport) newCall(ctx context.Context, req *http.Request, timeout time
 // run makes the call. If it returns no error, the answer's body ends the call.
 func (x *call) run() (*http.Response, error) {
 	if err := x.prepare(); err != nil {
+		x.tell(Untold)
 		x.closeBody()
 		return nil, asError(x.ctx, err, true)
 	}
 	if err := x.t.pool.enter(x.ctx); err != nil {
+		x.tell(Untold)
 		x.closeBody()
 		return nil, err
 	}
 	a, err := x.overConnections()
+	err = x.judged(err)
 	x.account()
 	if err != nil {
 		x.unwatch()
@@ -191,6 +197,9 @@ func (x *call) authorise(auth Auth) error {
 		sign, err := auth.Windows(x.req)
 		if err == nil && sign.Credential == nil {
 			err = errors.New("no credential for this request")
+		}
+		if known, ok := errors.AsType[*Error](err); ok {
+			return known
 		}
 		if err != nil {
 			return &Error{Kind: NoIdentity, NotRun: true, Err: err}

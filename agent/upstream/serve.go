@@ -45,6 +45,8 @@ type Result struct {
 	// Protocol is how Windows authentication was done: "kerberos", "ntlm", "negotiate/ntlm"; "" for none, and for a
 	// connection that was signed on before.
 	Protocol string
+	// Principal is the caller whose own password signed on, as winauth names the account; "" before that is proved.
+	Principal string
 	// Problem is the code of the problem that ended the exchange, "" if the upstream's answer went out whole.
 	Problem string
 	// Err is why, for the log: it can name internal hosts and accounts.
@@ -84,7 +86,7 @@ func (t *Transport) ServeWithin(st Stream, bound int64) Result {
 	s.body.close()
 	if s.x != nil {
 		s.x.uploads.Wait()
-		s.result.Times, s.result.Protocol = s.x.times, s.x.protocol
+		s.result.Times, s.result.Protocol, s.result.Principal = s.x.times, s.x.protocol, s.x.principal()
 	}
 	s.result.BytesIn, s.result.BytesOut = s.body.taken.Load(), s.out
 	switch {

@@ -243,7 +243,7 @@ func (s *signing) accepted(a *answer) (*answer, error) {
 	if s.token.Value == "" {
 		if s.c.signed {
 			c.served++
-			s.x.protocol = c.protocol
+			s.x.protocol, s.x.vouched = c.protocol, true
 		}
 		return s.clean(a), nil
 	}
@@ -254,7 +254,7 @@ func (s *signing) accepted(a *answer) (*answer, error) {
 	if err := s.h.Finish(challenges); err != nil {
 		return nil, &Error{Kind: AuthFailed, Err: fmt.Errorf("sign on as %s: %w", s.x.sign.Credential.Identity(), err)}
 	}
-	s.x.protocol = s.h.Protocol()
+	s.x.protocol, s.x.proved = s.h.Protocol(), true
 	c.protocol = s.x.protocol
 	s.x.t.learned.setAccepts(true)
 	// NTLM signs on the connection (MS-NTHT section 1.3); for Kerberos only the upstream knows, and IIS says so. Where
@@ -289,5 +289,8 @@ func (s *signing) clean(a *answer) *answer {
 
 // failed is a sign-on that ended in a refusal: the request was not run.
 func (s *signing) failed(err error) error {
+	if s.h != nil {
+		s.x.tried = s.h.Protocol()
+	}
 	return &Error{Kind: AuthFailed, NotRun: true, Err: fmt.Errorf("sign on as %s: %w", s.x.sign.Credential.Identity(), err)}
 }
