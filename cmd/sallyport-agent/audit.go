@@ -14,7 +14,7 @@ import (
 )
 
 func (p *program) auditCommand() *cobra.Command {
-	return group("audit", "Prove the record of calls", p.auditVerifyCommand())
+	return group("audit", "Read and prove the record of calls", p.auditShowCommand(), p.auditVerifyCommand())
 }
 
 func (p *program) auditVerifyCommand() *cobra.Command {

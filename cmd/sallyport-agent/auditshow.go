@@ -1,0 +1,109 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/agent/audit"
+)
+
+// A recordFilter is which events 'audit show' shows.
+type recordFilter struct {
+	since                         time.Duration
+	principal, operation, flowRun string
+	refused, asJSON               bool
+}
+
+func (p *program) auditShowCommand() *cobra.Command {
+	var f recordFilter
+	c := &cobra.Command{
+		Use: "show", Short: "Show what is on record", Args: exactly(0, 0, ""),
+		Long: `Prints the events on record, the oldest first, those of files that were set aside too. Flags narrow it, and all of them have to
+fit. It reads beside a running agent and does not prove that the record is whole: 'audit verify' does.`,
+		Example: `  sallyport-agent audit show --since 2h --refused
+  sallyport-agent audit show --principal key:flow --operation 'GET /orders'
+  sallyport-agent audit show --flow-run 08584 --json`,
+		RunE: does(func(ctx context.Context, _ []string) error { return p.auditShow(ctx, f) }),
+	}
+	c.Flags().DurationVar(&f.since, "since", 0, "only what is not older than this: 2h, 30m")
+	c.Flags().StringVar(&f.principal, "principal", "", "only calls of this principal, or of this caller in the relay's words")
+	c.Flags().StringVar(&f.operation, "operation", "", "only calls whose method and path, or whose rule, begin so: 'GET /orders'")
+	c.Flags().StringVar(&f.flowRun, "flow-run", "", "only calls of the flow's run with this ID")
+	c.Flags().BoolVar(&f.refused, "refused", false, "only what was refused")
+	c.Flags().BoolVar(&f.asJSON, "json", false, "the lines as they are on record")
+	return c
+}
+
+func (p *program) auditShow(ctx context.Context, f recordFilter) error {
+	c, _, err := p.configIfThere()
+	if err != nil {
+		return err
+	}
+	dir, err := p.stateDir(c)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	skipped, err := audit.Events(ctx, dir, func(line []byte, e audit.Event) error {
+		if !f.fits(e, now) {
+			return nil
+		}
+		var err error
+		if f.asJSON {
+			_, err = fmt.Fprintf(p.out, "%s\n", bytes.TrimSuffix(line, []byte("\n")))
+		} else {
+			_, err = fmt.Fprintln(p.out, eventText(e))
+		}
+		return err
+	})
+	if err == nil && skipped > 0 {
+		_, err = fmt.Fprintf(p.err, "%d lines could not be read; see: sallyport-agent audit verify\n", skipped)
+	}
+	return err
+}
+
+func (f recordFilter) fits(e audit.Event, now time.Time) bool {
+	operation := e.Method + " " + e.Path
+	switch {
+	case f.since > 0 && e.Time.Before(now.Add(-f.since)),
+		f.principal != "" && e.Principal != f.principal && e.Caller != f.principal,
+		f.operation != "" && (e.Method == "" || !strings.HasPrefix(operation, f.operation) && !strings.HasPrefix(e.Rule, f.operation)),
+		f.flowRun != "" && e.Flow["workflow-run-id"] != f.flowRun,
+		f.refused && e.Verdict != audit.Refused:
+		return false
+	}
+	return true
+}
+
+// eventText is an event for people. What a stranger chose is quoted if it could mean something to a terminal.
+func eventText(e audit.Event) string {
+	words := []string{e.Time.Local().Format("2006-01-02 15:04:05"), string(e.Kind), e.Verdict, e.API, e.Method, e.Path}
+	if e.Status != 0 {
+		words = append(words, strconv.Itoa(e.Status))
+	}
+	words = append(words, e.Problem, cmp.Or(e.Principal, e.Caller), e.Request)
+	if e.Method == "" {
+		words = append(words, e.Detail, e.Hash, e.Key)
+	}
+	var b strings.Builder
+	for _, w := range words {
+		if w == "" {
+			continue
+		}
+		if b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		if q := strconv.QuoteToASCII(w); q != `"`+w+`"` {
+			w = q
+		}
+		b.WriteString(w)
+	}
+	return b.String()
+}
