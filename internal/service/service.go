@@ -1,6 +1,6 @@
-// Package service makes a program of ours a service of its machine and rules it: systemd on Linux, the service manager on
-// Windows, both through kardianos/service where that can do it. It is for the commands 'sallyport-agent service ...' and
-// 'sallyport-relay service ...'; what a service does while it runs is not its business, except for Run.
+// Package service makes a program of ours a service of systemd and rules it, through kardianos/service where that can do it;
+// on other systems its functions say that they cannot. It is for the commands 'sallyport-agent service ...' and
+// 'sallyport-relay service ...'; what a service does while it runs is not its business.
 //
 // Install looks at every part on its own (account, folders, unit or registration, start at boot) and does what is missing or
 // different, so that it may be repeated and mends what an earlier one left half done. With DryRun it only says so.
