@@ -21,7 +21,11 @@ code() { # CODE CMD...: how it ends
   "$@" >code.log 2>&1 || got=$?
   [ $got = "$want" ] || fail "$* ended with $got instead of $want: $(cat code.log)"
 }
-says() { "${@:2}" 2>&1 | grep -q -- "$1" || fail "${*:2} does not say: $1"; }
+says() { # TEXT CMD...; all of the output is taken before it is looked at: grep -q would close the pipe under the program
+  local out
+  out=$("${@:2}" 2>&1) || true
+  grep -q -- "$1" <<<"$out" || fail "${*:2} does not say: $1 but: $out"
+}
 value() { sallyport-agent service status --json | python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }
 port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 RELAY=http://127.0.0.1:$(port) API=$(port)
