@@ -45,6 +45,11 @@ func FuzzHead(f *testing.F) {
 		if oracle.StatusCode != resp.StatusCode || oracle.ContentLength != resp.ContentLength || again.StatusCode != resp.StatusCode {
 			t.Errorf("%d %d, http.ReadResponse %d %d", resp.StatusCode, resp.ContentLength, oracle.StatusCode, oracle.ContentLength)
 		}
+		for i, v := range oracle.Header["Trailer"] { // the one field whose value is changed on purpose
+			value := []byte(v)
+			blankForbidden(value)
+			oracle.Header["Trailer"][i] = strings.TrimSpace(string(value))
+		}
 		if diff := cmp.Diff(oracle.Header, resp.Header); diff != "" {
 			t.Error(diff)
 		}
