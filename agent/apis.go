@@ -112,7 +112,7 @@ func (a *Agent) buildAPI(c *Config, from *API, old *snapshot) (*api, error) {
 // transportKey names everything that shapes a transport: not the rules, which change without a new connection.
 func transportKey(c *Config, from *API, files tlsFiles) string {
 	shape := *from
-	shape.Allow, shape.Headers, shape.Definition, shape.Samples = nil, Headers{}, "", nil
+	shape.Allow, shape.Headers, shape.Definition, shape.Samples, shape.Check = nil, Headers{}, "", nil, ""
 	data, err := json.Marshal(struct {
 		API      API
 		Kerberos Kerberos

@@ -146,6 +146,9 @@ type API struct {
 	Headers Headers `yaml:"headers"`
 	// How long an upgraded connection or an event stream may be silent. Default: 10m.
 	IdleTimeout time.Duration `yaml:"idle_timeout"`
+	// A request that changes nothing, which 'sallyport-agent check' makes to see that calls get through: GET /health. GET or HEAD
+	// and a path below url that a rule of allow admits. Default: no call is tried.
+	Check string `yaml:"check"`
 	// What makers get to know of the API: a file with its description (OpenAPI 2.0, 3.0, 3.1 or a Postman collection, JSON or
 	// YAML; relative to this file, or file:/absolute/path), a path on the API's host that begins with "/"
 	// (/swagger/v1/swagger.json), or none. Only what the rules allow leaves, without addresses: docs/agent.md. Default: a

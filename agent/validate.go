@@ -104,6 +104,7 @@ func (v validator) api(path string, a *API) {
 	v.auth(path+".auth", a)
 	v.tls(path+".tls", a)
 	v.allow(path+".allow", a)
+	v.check(path+".check", a)
 	v.notZero(path+".limits.body", a.Limits.Body == 0, "a size such as 100MB")
 	v.notZero(path+".limits.timeout", a.Limits.Timeout == 0, "a time such as 230s")
 	v.notZero(path+".limits.concurrent", a.Limits.Concurrent == 0, "1 to 10000")

@@ -1,0 +1,107 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"sallyport/agent/state"
+	"sallyport/agent/upstream"
+	"sallyport/agent/winauth/lockout"
+)
+
+// ErrCallersLogon says that an API cannot be tried without a caller: it is called by callers' own passwords.
+var ErrCallersLogon = errors.New("the API is called by callers' own Windows passwords, and no caller is here")
+
+// CheckTarget is what 'check' names: a method and a path below the API's url; "" for both without one.
+func (a *API) CheckTarget() (method, target string) {
+	method, target, _ = strings.Cut(a.Check, " ")
+	return method, strings.TrimSpace(target)
+}
+
+func (v validator) check(path string, a *API) {
+	if a.Check == "" {
+		return
+	}
+	method, target := a.CheckTarget()
+	switch {
+	case method != "GET" && method != "HEAD" || !strings.HasPrefix(target, "/"):
+		v.Errorf(path, "check: %q is no request that changes nothing (write GET or HEAD and a path below url: GET /health)", a.Check)
+	case a.policy != nil && !a.policy.Decide(method, target).Allowed:
+		v.Errorf(path, "check: no rule under allow admits %s %s (add one: the check calls nothing that callers could not)", method, target)
+	}
+}
+
+// Look asks an API once without a credential, to see what it asks for. Its TLS settings are used, its 'auth' is not.
+func Look(ctx context.Context, c *Config, from *API, d Deps, method, target string) (*upstream.Look, error) {
+	open := *from
+	open.Auth = Auth{Word: AuthNone}
+	t, err := transportOf(c, &open, d)
+	if err != nil {
+		return nil, err
+	}
+	defer t.Close()
+	return t.Look(ctx, method, target)
+}
+
+// TryCheck makes the call that 'check' of an API names, with the API's own credential, and records nothing.
+func TryCheck(ctx context.Context, c *Config, from *API, d Deps) (upstream.Trial, error) {
+	if w := from.Auth.Windows; w != nil && w.As == "caller-password" {
+		return upstream.Trial{}, ErrCallersLogon
+	}
+	t, err := transportOf(c, from, d)
+	if err != nil {
+		return upstream.Trial{}, err
+	}
+	defer t.Close()
+	method, target := from.CheckTarget()
+	return t.Try(ctx, method, target)
+}
+
+func transportOf(c *Config, from *API, d Deps) (*upstream.Transport, error) {
+	a := &Agent{config: *c, deps: d, log: d.logger(), guard: lockout.New()}
+	one, err := a.buildAPI(c, from, nil)
+	if err != nil {
+		return nil, err
+	}
+	return one.transport, nil
+}
+
+// SecretNames are the secrets that an API's settings name.
+func (a *API) SecretNames() (names []string) {
+	if w := a.Auth.Windows; w != nil {
+		names = append(names, w.Secret)
+	}
+	if b := a.Auth.Basic; b != nil {
+		names = append(names, b.Secret)
+	}
+	if b := a.Auth.Bearer; b != nil {
+		names = append(names, b.Secret)
+	}
+	if h := a.Auth.Header; h != nil {
+		names = append(names, h.Secret)
+	}
+	return slices.DeleteFunc(names, func(s string) bool { return s == "" })
+}
+
+// CheckSigned says whether the signature lets an agent with this state directory load the configuration, as ReadSigned
+// would, and pins nothing.
+func CheckSigned(path string, c *Config, dir state.Dir) error {
+	signers, err := Signers(dir)
+	if err != nil {
+		return err
+	}
+	if len(signers) == 0 {
+		signers = c.PolicySigners
+	}
+	if len(signers) == 0 {
+		return nil
+	}
+	data, err := readFile(path)
+	if err != nil {
+		return fmt.Errorf("check the signature: %w", err)
+	}
+	return checkSigned(path, data, signers)
+}

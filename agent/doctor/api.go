@@ -1,0 +1,268 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+
+	"sallyport/agent"
+	"sallyport/agent/upstream"
+	"sallyport/agent/winauth"
+)
+
+// examineAPIs gives the findings of each API, in the file's order.
+func (p *patient) examineAPIs(ctx context.Context) [][]Finding {
+	var todo []*agent.API
+	for i := range p.config.APIs {
+		if a := &p.config.APIs[i]; p.o.API == "" || p.o.API == a.Name {
+			todo = append(todo, a)
+		}
+	}
+	out := make([][]Finding, len(todo))
+	places := make(chan struct{}, atOnce)
+	var wg sync.WaitGroup
+	for i, a := range todo {
+		wg.Go(func() {
+			select {
+			case places <- struct{}{}:
+				defer func() { <-places }()
+				out[i] = p.examineAPI(ctx, a)
+			case <-ctx.Done():
+				f := Finding{ID: "api." + a.Name, Tried: "API " + a.Name}
+				out[i] = []Finding{f.skip("no time was left; examine it alone with --api " + a.Name)}
+			}
+		})
+	}
+	wg.Wait()
+	return out
+}
+
+func (p *patient) examineAPI(ctx context.Context, a *agent.API) []Finding {
+	id, u := "api."+a.Name, a.Address()
+	list := []Finding{lookUp(ctx, id+".dns", u.Hostname(), "correct the host in 'url', or mend this machine's DNS")}
+	if list[0].Status == Fail {
+		return append(list, p.missing(a)...)
+	}
+	list = append(list, p.look(ctx, a)...)
+	reached := !slices.ContainsFunc(list, func(f Finding) bool { return f.Status == Fail && !strings.HasSuffix(f.ID, ".auth") })
+	secrets := p.missing(a)
+	list = append(list, secrets...)
+	call := Finding{ID: id + ".call", Tried: "call it as the agent does"}
+	switch {
+	case a.Check == "":
+		list = append(list, call.skip("agent.yaml has no check for this API, such as check: GET /health"))
+	case !reached || len(secrets) > 0:
+		list = append(list, call.skip("what it needs failed"))
+	default:
+		list = append(list, p.call(ctx, a))
+	}
+	return list
+}
+
+// missing are the secrets that cannot be read.
+func (p *patient) missing(a *agent.API) (list []Finding) {
+	for _, name := range a.SecretNames() {
+		f := Finding{ID: "api." + a.Name + ".secret", Tried: "the secret " + name}
+		if p.deps.Secrets == nil {
+			list = append(list, f.is(Fail, "the secret store cannot be read", "run this as the agent's account or as an admin"))
+		} else if _, err := p.deps.Secrets.Get(name); err != nil {
+			list = append(list, f.is(Fail, err.Error(), "set it: sallyport-agent secret set "+name))
+		}
+	}
+	return list
+}
+
+// look connects to an API and asks it without a credential.
+func (p *patient) look(ctx context.Context, a *agent.API) []Finding {
+	id, u := "api."+a.Name, a.Address()
+	connect := Finding{ID: id + ".connect", Tried: "connect to " + u.Host}
+	secure := Finding{ID: id + ".tls", Tried: "TLS with " + u.Host}
+	asked := Finding{ID: id + ".auth", Tried: "ask it without a credential"}
+	method, target := a.CheckTarget()
+	if method == "" {
+		method = http.MethodHead
+	}
+	l, err := p.askOpenly(ctx, a, method, target)
+	if l == nil {
+		return []Finding{connect.is(Fail, err.Error(), "correct the API's settings in agent.yaml, or the files that they name")}
+	}
+	e, failed := errors.AsType[*upstream.Error](err)
+	if failed && e.Kind == upstream.Unreachable {
+		return []Finding{connect.is(Fail, err.Error(), "is the port in 'url' right, does the API run, and may this machine reach it?")}
+	}
+	list := []Finding{connect.ok("connected")}
+	if failed && e.Kind == upstream.TLSFailed {
+		return append(list, brokenTLS(secure, a, err))
+	}
+	if l.TLS != nil && len(l.TLS.PeerCertificates) > 0 {
+		leaf := l.TLS.PeerCertificates[0]
+		list = append(list, judgeEnd(secure, leaf, describe(leaf)))
+	}
+	asked.Tried = fmt.Sprintf("%s %s without a credential", l.Method, l.Target)
+	if err != nil {
+		return append(list, asked.is(Fail, err.Error(), "does a web server answer at 'url', and does it speak "+u.Scheme+"?"))
+	}
+	return append(list, judgeAuth(asked, a, l))
+}
+
+// askOpenly asks by HEAD, and by GET where that is not known.
+func (p *patient) askOpenly(ctx context.Context, a *agent.API, method, target string) (*upstream.Look, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	l, err := agent.Look(ctx, p.config, a, p.deps, method, target)
+	unknown := err == nil && (l.Status == http.StatusMethodNotAllowed || l.Status == http.StatusNotImplemented)
+	if method == http.MethodHead && unknown {
+		return agent.Look(ctx, p.config, a, p.deps, http.MethodGet, target)
+	}
+	return l, err
+}
+
+func brokenTLS(f Finding, a *agent.API, err error) Finding {
+	// A pinned key takes the place of authorities and names, so it is what failed.
+	if a.TLS.Pin != "" {
+		return f.is(Fail, err.Error(), "if the API has a new key, correct tls.pin")
+	}
+	c := unverified(err)
+	if c == nil {
+		return f.is(Fail, err.Error(), "does the port speak TLS, and a version that tls.min_version admits?")
+	}
+	return f.is(Fail, err.Error()+"; "+describe(c), "renew the certificate, name its authority under tls.ca, or the name in it under tls.server_name")
+}
+
+// judgeAuth compares what an API asks for with what agent.yaml has.
+func judgeAuth(f Finding, a *agent.API, l *upstream.Look) Finding {
+	kind := authKind(&a.Auth)
+	said := fmt.Sprintf("it answers %d %s", l.Status, http.StatusText(l.Status))
+	if l.Status != http.StatusUnauthorized {
+		switch {
+		case l.Status >= 500:
+			return f.is(Warn, said, "the API's own log says more")
+		case kind == agent.AuthNone:
+			return f.ok("%s, and asks for no sign-on", said)
+		}
+		return f.ok("%s, and asks for no sign-on here (auth is %s)", said, kind)
+	}
+	offer := "no scheme by name"
+	if len(l.Schemes) > 0 {
+		offer = strings.Join(l.Schemes, ", ")
+	}
+	said += ", and asks for " + offer + "; auth is " + kind
+	if fits, do := fit(&a.Auth, l.Schemes); !fits {
+		return f.is(Fail, said, do)
+	}
+	return f.ok("%s", said)
+}
+
+func authKind(a *agent.Auth) string {
+	switch {
+	case a.Windows != nil:
+		return "windows"
+	case a.Basic != nil:
+		return "basic"
+	case a.Bearer != nil:
+		return "bearer"
+	case a.Header != nil:
+		return "header"
+	}
+	return a.Word
+}
+
+// fit says whether a way to sign on can satisfy an API that asks for schemes, and what to write if not.
+func fit(a *agent.Auth, schemes []string) (bool, string) {
+	asks := func(names ...string) bool {
+		return slices.ContainsFunc(schemes, func(s string) bool {
+			return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(s, n) })
+		})
+	}
+	windows := asks("Negotiate", "NTLM")
+	instead := mendAuth(windows, asks("Basic"), asks("Bearer"))
+	switch {
+	case a.Windows != nil && a.Windows.Protocol == "kerberos":
+		return asks("Negotiate"), "let the API offer Negotiate, or write another protocol than kerberos under auth.windows"
+	case a.Windows != nil && a.Windows.Protocol == "ntlm":
+		return windows, instead
+	case a.Windows != nil:
+		return windows, instead
+	case a.Basic != nil:
+		return asks("Basic"), instead
+	case a.Bearer != nil:
+		return asks("Bearer") || len(schemes) == 0, instead
+	case a.Header != nil: // many APIs ask for nothing by name, or for a scheme of their own
+		return !windows || len(schemes) > 2, instead
+	case a.Word == agent.AuthPassthrough:
+		return !windows || asks("Basic", "Bearer"), instead
+	}
+	return false, instead
+}
+
+func mendAuth(windows, basic, bearer bool) string {
+	switch {
+	case windows:
+		return "write auth: {windows: {as: service}}, or as: account; if only other paths are open, name one as check"
+	case bearer:
+		return "write auth: {bearer: {secret: NAME}}, or passthrough if callers bring the token"
+	case basic:
+		return "write auth: {basic: {user: NAME, secret: NAME}}"
+	}
+	return "write under auth what the API wants: header for a key, or what its manual says"
+}
+
+// call makes the call that 'check' names.
+func (p *patient) call(ctx context.Context, a *agent.API) Finding {
+	f := Finding{ID: "api." + a.Name + ".call", Tried: a.Check + " as the agent does (auth " + authKind(&a.Auth) + ")"}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	t, err := agent.TryCheck(ctx, p.config, a, p.deps)
+	as := ""
+	if t.Identity != "" {
+		as = " as " + t.Identity
+	}
+	if t.Protocol != "" {
+		as += " by " + t.Protocol
+	}
+	switch {
+	case errors.Is(err, agent.ErrCallersLogon):
+		return f.skip(err.Error())
+	case err != nil && ctx.Err() != nil:
+		return f.is(Fail, "no answer in time"+as, "the API's own log says more")
+	case err != nil:
+		return f.is(Fail, err.Error()+tried(t), mendCall(err))
+	}
+	said := fmt.Sprintf("%d %s%s", t.Status, http.StatusText(t.Status), as)
+	return judgeCall(f, t.Status, said)
+}
+
+func tried(t upstream.Trial) string {
+	if t.Protocol == "" {
+		return ""
+	}
+	return " (tried by " + t.Protocol + ")"
+}
+
+func judgeCall(f Finding, status int, said string) Finding {
+	switch {
+	case status == http.StatusUnauthorized:
+		return f.is(Fail, said, "correct 'auth': the API does not take who calls")
+	case status == http.StatusForbidden:
+		return f.is(Fail, said, "give the account the right to this path in the API, or check another path")
+	case status >= 500:
+		return f.is(Fail, said, "the API's own log says more")
+	case status >= 400:
+		return f.is(Warn, said, "name a path under check that answers 2xx")
+	}
+	return f.ok("%s", said)
+}
+
+func mendCall(err error) string {
+	if e, ok := errors.AsType[*winauth.Error](err); ok && e.Mend != "" {
+		return e.Mend
+	}
+	if e, ok := errors.AsType[*upstream.Error](err); ok && e.Kind == upstream.AuthFailed {
+		return "correct 'auth', or set the secret anew; repeating this with a wrong password can lock the account"
+	}
+	return "the API's own log says more"
+}
