@@ -42,6 +42,7 @@ First steps:
   edit ` + defaultConfig + `      # which APIs, and what of them may be called
   sallyport-agent config check ` + defaultConfig + `
   sallyport-agent run
+  sallyport-agent check                # says what is wrong where something is, and what to do
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 'policy test' says refused, 4 'audit verify' says altered; 'service status' has its own.
 Environment: SALLYPORT_STATE is the state directory, as --state; HTTPS_PROXY and NO_PROXY say how the relay is reached
@@ -60,7 +61,7 @@ func run(ctx context.Context, args []string, s streams, getenv func(string) stri
 	f.StringVar(&p.state, "state", "", "directory of the agent's key, secrets and record (default: agent.yaml's 'state', or "+agent.DefaultState()+")")
 	f.StringVar(&p.logLevel, "log-level", "", "debug, info, warn or error (default: agent.yaml's, or info)")
 	f.StringVar(&p.logForm, "log-format", "", "text or json (default: agent.yaml's, or text)")
-	root.AddCommand(p.joinCommand(), p.runCommand(), p.stateCommand(), p.pauseCommand(), p.resumeCommand(), p.logLevelCommand(), p.keyCommand(), p.configCommand(), p.policyCommand(), p.definitionCommand(),
+	root.AddCommand(p.joinCommand(), p.runCommand(), p.checkCommand(), p.stateCommand(), p.pauseCommand(), p.resumeCommand(), p.logLevelCommand(), p.keyCommand(), p.configCommand(), p.policyCommand(), p.definitionCommand(),
 		p.secretCommand(), p.auditCommand(), p.serviceCommand(), p.versionCommand())
 	withManual(root)
 	root.SetArgs(args)

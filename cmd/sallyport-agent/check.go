@@ -1,0 +1,88 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"sallyport/agent"
+	"sallyport/agent/doctor"
+)
+
+func (p *program) checkCommand() *cobra.Command {
+	var api string
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "check", Short: "Examine this installation, the way to the relay and the APIs", Args: exactly(0, 0, ""),
+		Long: `Examines everything that has to be right for calls to get through, and says of each thing what was tried, what came back and
+what to do: agent.yaml and who can read and write it, the state directory, the agent's key, disk and open files; DNS, proxy,
+TLS and who issued the certificate, the clock, WebSockets; the running agent's links; and of each API DNS, TLS and which
+authentication it asks for. An API with a check in agent.yaml (check: GET /health) is called with its own credential.
+
+It mends nothing, shows no secret, works before joining, and ends within a minute. Each run asks each API once without a
+credential, and once with it where there is a check: do not repeat it with a wrong password, which can lock the account.
+Run it as the agent's account: as another one it may see other files, another proxy and another Kerberos ticket.
+
+Exit codes: 0 all is well, or there are warnings alone; 1 something failed; 2 wrong usage, or no API of that name.`,
+		Example: "  sallyport-agent check\n  sallyport-agent check --api orders\n  sallyport-agent check --json | jq '.[] | select(.status == \"fail\")'",
+	}
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		err := does(func(ctx context.Context, _ []string) error { return p.check(ctx, api, asJSON) })(cmd, args)
+		if errors.Is(err, doctor.ErrNoAPI) {
+			return exitError{exitUsage, err}
+		}
+		return err
+	}
+	c.Flags().StringVar(&api, "api", "", "examine this API alone; the relay is examined too")
+	c.Flags().BoolVar(&asJSON, "json", false, "for scripts: an array of findings")
+	return c
+}
+
+func (p *program) check(ctx context.Context, api string, asJSON bool) error {
+	list, err := doctor.Examine(ctx, doctor.Options{
+		Config: p.config, Named: p.config != defaultConfig, API: api, Environment: environmentProxy(), Version: version(),
+		State: func(c *agent.Config) string {
+			return cmp.Or(p.state, p.getenv("SALLYPORT_STATE"), c.State, agent.DefaultState())
+		},
+		Secrets: p.secrets,
+	})
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		enc := json.NewEncoder(p.out)
+		enc.SetIndent("", "  ")
+		err = enc.Encode(list)
+	} else {
+		err = printFindings(p.out, list)
+	}
+	if err == nil && doctor.Worst(list) == doctor.Fail {
+		return exitError{code: exitFailed}
+	}
+	return err
+}
+
+// printFindings writes a line for each finding, what to do below those that are not well, and a summary.
+func printFindings(w io.Writer, list []doctor.Finding) (err error) {
+	marks := map[doctor.Status]string{doctor.OK: "ok  ", doctor.Skip: "-   ", doctor.Warn: "WARN", doctor.Fail: "FAIL"}
+	count := map[doctor.Status]int{}
+	line := func(format string, args ...any) {
+		if err == nil {
+			_, err = fmt.Fprintf(w, format, args...)
+		}
+	}
+	for _, f := range list {
+		count[f.Status]++
+		line("%s  %s: %s: %s\n", marks[f.Status], f.ID, f.Tried, f.Found)
+		if f.Do != "" {
+			line("      do: %s\n", f.Do)
+		}
+	}
+	line("\n%d ok, %d warnings, %d failed, %d not examined\n", count[doctor.OK], count[doctor.Warn], count[doctor.Fail], count[doctor.Skip])
+	return err
+}
