@@ -19,8 +19,12 @@ const (
 	serviceState  = "/var/lib/sallyport-relay"
 )
 
-// serviceStop is how long the relay's service may take to stop, which is its unit's TimeoutStopSec and some more.
-const serviceStop = 75 * time.Second
+// The relay's service may take so long to stop: its drain, at least what a drain takes without the setting, and a margin
+// for links and store.
+const (
+	leastDrain = 25 * time.Second
+	stopMargin = 35 * time.Second
+)
 
 func (p *program) serviceCommand() *cobra.Command {
 	return service.Commands("sallyport-relay", p.serviceSpec, service.Frame{
@@ -36,12 +40,16 @@ func (p *program) serviceSpec() (service.Spec, error) {
 	if err != nil {
 		return service.Spec{}, fmt.Errorf("--config: %w", err)
 	}
+	drain := leastDrain
+	if c, err := loadFile(config); err == nil { // a broken one does not keep anybody from stopping it
+		drain = max(drain, c.Timeouts.Drain)
+	}
 	return service.Spec{
 		Name: "sallyport-relay", WindowsName: "SallyportRelay", Display: "Sallyport relay",
 		Description: "Publishes internal REST APIs that agents reach from inside.",
 		Unit:        linux.RelayUnit, Packaged: "/usr/bin/sallyport-relay", Arguments: []string{"serve"},
 		Config: config, DefaultConfig: serviceConfig, NameConfig: true, State: serviceState, DefaultState: serviceState,
 		First: "'sallyport-relay config example > " + config + "', edit it, then 'sallyport-relay service start'",
-		Stop:  serviceStop,
+		Stop:  drain + stopMargin,
 	}, nil
 }

@@ -60,12 +60,11 @@ func checkProgram(path string) error {
 	}
 }
 
-// planAccount has account and folders there, with the right owners.
-func planAccount(ctx context.Context, s Spec) ([]step, error) {
-	var steps []step
+// planAccount has account and folders there, with the right owners; state is what changes the state folder.
+func planAccount(ctx context.Context, s Spec) (steps, state []step, err error) {
 	uid, _, there, err := lookup(ctx, s.Account)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if !there {
 		steps = append(steps, step{"make the system account " + s.Account, func(ctx context.Context) error {
@@ -78,11 +77,11 @@ func planAccount(ctx context.Context, s Spec) ([]step, error) {
 		steps = append(steps, step{"make the folder " + dir, func(context.Context) error { return os.MkdirAll(dir, 0o755) }})
 	}
 	if !isDir(s.State) || !there || !belongs(s.State, uid) {
-		steps = append(steps, step{"give the folder " + s.State + " to " + s.Account + " alone", func(ctx context.Context) error {
+		state = append(state, step{"give the folder " + s.State + " to " + s.Account + " alone", func(ctx context.Context) error {
 			return giveState(ctx, s)
 		}})
 	}
-	return steps, nil
+	return steps, state, nil
 }
 
 func isDir(path string) bool {

@@ -35,7 +35,7 @@ type Spec struct {
 	First string
 	// Account is the one to run as; empty: the service's own.
 	Account string
-	// Stop bounds how long it may take to stop.
+	// Stop is how long the program may take to stop, its drain included. The unit lets it have that.
 	Stop time.Duration
 }
 

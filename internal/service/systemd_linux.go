@@ -8,13 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
-	"time"
-
-	kardianos "github.com/kardianos/service"
 )
 
 const exampleAccount = "svc-sallyport"
@@ -24,15 +18,6 @@ with the machine. What is there and right stays as it is, so the command may be 
 unit of the deb or rpm package is there, that one is used. It starts at once if it is configured already.
 
 Needs root. The program must lie where only root can write: /usr/bin or /usr/local/bin.`
-
-// commandLimit bounds what systemd does at once: enable, daemon-reload.
-const commandLimit = time.Minute
-
-// settle is how long a started service has to stay up to count as started.
-const settle = 2 * time.Second
-
-// startLimit bounds the wait for a start; systemd has a bound of its own, 90 s.
-const startLimit = 100 * time.Second
 
 // packageUnits is where packages put their units.
 var packageUnits = [...]string{"/usr/lib/systemd/system", "/lib/systemd/system"}
@@ -72,9 +57,9 @@ func Install(ctx context.Context, w io.Writer, s Spec, dry bool) error {
 	return nil
 }
 
-// plan says what has to be done so that the service is there and runs.
+// plan says what has to be done so that the service is there and runs. The folder changes hands while nothing uses it.
 func plan(ctx context.Context, s Spec, program string) ([]step, error) {
-	steps, err := planAccount(ctx, s)
+	steps, folder, err := planAccount(ctx, s)
 	if err != nil {
 		return nil, err
 	}
@@ -93,11 +78,16 @@ func plan(ctx context.Context, s Spec, program string) ([]step, error) {
 			return err
 		}})
 	}
+	active := alive(now)
+	if active && len(folder) > 0 {
+		steps = append(steps, stopFirst(s))
+	}
+	steps = append(steps, folder...)
 	if _, err := os.Stat(s.Config); err != nil {
 		return steps, nil // nothing to run yet
 	}
-	switch active := now["ActiveState"]; {
-	case active != "active":
+	switch {
+	case now["ActiveState"] != "active" || len(folder) > 0:
 		steps = append(steps, step{"start it", func(ctx context.Context) error { return begin(ctx, s, "start") }})
 	case len(unit) > 0:
 		steps = append(steps, step{"restart it", func(ctx context.Context) error { return begin(ctx, s, "restart") }})
@@ -105,19 +95,27 @@ func plan(ctx context.Context, s Spec, program string) ([]step, error) {
 	return steps, nil
 }
 
-// planUnit has the right unit there: the package's, or ours, which is enabled in the same step.
+func alive(now map[string]string) bool {
+	a := now["ActiveState"]
+	return a == "active" || a == "activating" || a == "reloading"
+}
+
+func stopFirst(s Spec) step {
+	return step{"drain and stop it", func(ctx context.Context) error { return Stop(ctx, io.Discard, s, false) }}
+}
+
+// planUnit has the right unit there: the package's, or ours, which is enabled in the same step. It touches no file that
+// somebody else wrote.
 func planUnit(s Spec, program string) (steps []step, enables bool, err error) {
-	ours := unitPath(s)
-	drop := filepath.Join("/etc/systemd/system", s.Name+".service.d", "account.conf")
+	ours, drop := unitPath(s), dropInPath(s)
+	if err := errors.Join(foreign(s, ours), foreign(s, drop)); err != nil {
+		return nil, false, err
+	}
 	if packaged(s) && program == s.Packaged && s.Config == s.DefaultConfig && s.State == s.DefaultState {
 		if isOurs(s, ours) {
 			steps = append(steps, step{"remove " + ours + ", which hides the package's unit", func(context.Context) error { return os.Remove(ours) }})
 		}
-		more, err := planDropIn(s, drop)
-		if err != nil {
-			return nil, false, err
-		}
-		if steps = append(steps, more...); len(steps) > 0 {
+		if steps = append(steps, planDropIn(s, drop)...); len(steps) > 0 {
 			steps = append(steps, reload())
 		}
 		return steps, false, nil
@@ -127,7 +125,7 @@ func planUnit(s Spec, program string) (steps []step, enables bool, err error) {
 		return nil, false, err
 	}
 	if isOurs(s, drop) {
-		steps = append(steps, step{"remove " + drop, func(context.Context) error { return os.Remove(drop) }})
+		steps = append(steps, removeDropIn(drop))
 	}
 	if now, err := os.ReadFile(ours); err != nil || string(now) != text {
 		steps = append(steps, step{"write " + ours + " and have it start with the machine", func(ctx context.Context) error {
@@ -140,23 +138,34 @@ func planUnit(s Spec, program string) (steps []step, enables bool, err error) {
 	return steps, enables, nil
 }
 
-func planDropIn(s Spec, drop string) ([]step, error) {
-	if s.Account == s.Name {
-		if !isOurs(s, drop) {
-			return nil, nil
-		}
-		return []step{{"remove " + drop, func(context.Context) error { return os.Remove(drop) }}}, nil
-	}
+func planDropIn(s Spec, drop string) []step {
 	text := dropIn(s)
+	if text == "" {
+		if !isOurs(s, drop) {
+			return nil
+		}
+		return []step{removeDropIn(drop)}
+	}
 	if now, err := os.ReadFile(drop); err == nil && string(now) == text {
-		return nil, nil
+		return nil
 	}
 	return []step{{"write " + drop, func(context.Context) error {
 		if err := os.MkdirAll(filepath.Dir(drop), 0o755); err != nil {
 			return err
 		}
 		return os.WriteFile(drop, []byte(text), 0o644)
-	}}}, nil
+	}}}
+}
+
+// removeDropIn takes our drop-in away, and its folder unless others have theirs in it.
+func removeDropIn(drop string) step {
+	return step{"remove " + drop, func(context.Context) error {
+		if err := os.Remove(drop); err != nil {
+			return err
+		}
+		_ = os.Remove(filepath.Dir(drop)) // not empty: it stays
+		return nil
+	}}
 }
 
 func reload() step {
@@ -166,7 +175,7 @@ func reload() step {
 	}}
 }
 
-// writeUnit writes our unit in place of whatever is there; kardianos/service refuses to replace one.
+// writeUnit writes our unit, in place of an older one of ours; kardianos/service refuses to replace one.
 func writeUnit(ctx context.Context, s Spec, text string) error {
 	if err := os.Remove(unitPath(s)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -189,9 +198,33 @@ func packaged(s Spec) bool {
 	return false
 }
 
+func dropInPath(s Spec) string { return unitPath(s) + ".d/install.conf" }
+
+// isOurs says that an earlier Install wrote the file.
 func isOurs(s Spec, path string) bool {
+	info, err := os.Lstat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return false
+	}
 	text, err := os.ReadFile(path)
-	return err == nil && bytes.HasPrefix(text, fmt.Appendf(nil, mark, s.Name))
+	first := fmt.Appendf(nil, mark, s.Name)
+	// A prefix of it is what is left of an Install that was cut off.
+	return err == nil && (bytes.HasPrefix(text, first) || bytes.HasPrefix(first, text))
+}
+
+// foreign says that somebody else's file stands where ours would.
+func foreign(s Spec, path string) error {
+	_, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || err == nil && isOurs(s, path):
+		return nil
+	case err != nil:
+		return err
+	}
+	if to, err := os.Readlink(path); err == nil && to == "/dev/null" {
+		return fmt.Errorf("the unit is masked (%s): if that is no longer meant, systemctl unmask %s", path, s.Name)
+	}
+	return fmt.Errorf("%s was not written by this command, so it stays as it is: rule that service with systemctl, or move the file away first", path)
 }
 
 // Uninstall stops the service and takes away what Install made, except for account, configuration and state.
@@ -199,20 +232,23 @@ func Uninstall(ctx context.Context, w io.Writer, s Spec, dry bool) error {
 	if err := ready(dry); err != nil {
 		return err
 	}
+	if err := errors.Join(foreign(s, unitPath(s)), foreign(s, dropInPath(s))); err != nil {
+		return err
+	}
 	now, err := show(ctx, s)
 	if err != nil {
 		return err
 	}
 	var steps []step
-	if a := now["ActiveState"]; a == "active" || a == "activating" || a == "reloading" {
-		steps = append(steps, step{"drain and stop it", func(ctx context.Context) error { return Stop(ctx, io.Discard, s, false) }})
+	if alive(now) {
+		steps = append(steps, stopFirst(s))
 	}
-	drop := filepath.Join("/etc/systemd/system", s.Name+".service.d", "account.conf")
+	drop := dropInPath(s)
 	if isOurs(s, drop) {
-		steps = append(steps, step{"remove " + drop, func(context.Context) error { return os.Remove(drop) }})
+		steps = append(steps, removeDropIn(drop))
 	}
 	switch _, err := os.Lstat(unitPath(s)); {
-	case err == nil:
+	case err == nil: // ours
 		steps = append(steps, step{"remove " + unitPath(s), func(ctx context.Context) error {
 			k, err := adapter(s, "")
 			if err != nil {
@@ -235,202 +271,3 @@ func Uninstall(ctx context.Context, w io.Writer, s Spec, dry bool) error {
 	fmt.Fprintf(w, "The configuration %s, the folder %s and the account stay.\n", s.Config, s.State)
 	return nil
 }
-
-// Start starts the service, and says so if it does not stay up.
-func Start(ctx context.Context, w io.Writer, s Spec, dry bool) error {
-	return control(ctx, w, s, dry, step{"start it", func(ctx context.Context) error { return begin(ctx, s, "start") }})
-}
-
-// Restart drains the service, stops it and starts it again.
-func Restart(ctx context.Context, w io.Writer, s Spec, dry bool) error {
-	return control(ctx, w, s, dry, step{"restart it", func(ctx context.Context) error { return begin(ctx, s, "restart") }})
-}
-
-// Stop drains the service and stops it.
-func Stop(ctx context.Context, w io.Writer, s Spec, dry bool) error {
-	return control(ctx, w, s, dry, step{"stop it", func(ctx context.Context) error {
-		k, err := adapter(s, "")
-		if err != nil {
-			return err
-		}
-		return bounded(ctx, s.Stop, k.Stop)
-	}})
-}
-
-func control(ctx context.Context, w io.Writer, s Spec, dry bool, do step) error {
-	if err := ready(dry); err != nil {
-		return err
-	}
-	now, err := show(ctx, s)
-	if err != nil {
-		return err
-	}
-	if now["LoadState"] == "not-found" {
-		return errNotInstalled(s)
-	}
-	return carry(ctx, w, dry, []step{do})
-}
-
-// begin starts or restarts, and watches for a moment whether it stays up.
-func begin(ctx context.Context, s Spec, how string) error {
-	k, err := adapter(s, "")
-	if err != nil {
-		return err
-	}
-	act := k.Start
-	if how == "restart" {
-		act = k.Restart
-	}
-	if err := bounded(ctx, startLimit+s.Stop, act); err != nil {
-		return fmt.Errorf("%w; 'journalctl -u %s' says why", err, s.Name)
-	}
-	first, err := show(ctx, s)
-	if err != nil {
-		return err
-	}
-	if first["ConditionResult"] == "no" {
-		return fmt.Errorf("it is not configured, there is no %s: %s", s.Config, s.First)
-	}
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(settle):
-	}
-	last, err := show(ctx, s)
-	if err != nil {
-		return err
-	}
-	if last["ActiveState"] != "active" || last["MainPID"] != first["MainPID"] {
-		return fmt.Errorf("it does not stay up; 'journalctl -u %s' says why", s.Name)
-	}
-	return nil
-}
-
-// Ask says how the service is.
-func Ask(ctx context.Context, s Spec) (Status, error) {
-	if err := systemdRuns(); err != nil {
-		return Status{}, err
-	}
-	p, err := show(ctx, s)
-	if err != nil {
-		return Status{}, err
-	}
-	st := Status{Name: s.Name, Installed: p["LoadState"] != "not-found", State: NotInstalled}
-	if !st.Installed {
-		return st, nil
-	}
-	st.Automatic, st.Account, st.Unit = strings.HasPrefix(p["UnitFileState"], "enabled"), p["User"], p["FragmentPath"]
-	st.PID, _ = strconv.Atoi(p["MainPID"]) // systemd's own numbers; 0 if there is none
-	st.Restarts, _ = strconv.Atoi(p["NRestarts"])
-	st.Command = argv(p["ExecStart"])
-	states := map[string]string{
-		"active": Running, "reloading": Running, "inactive": Stopped, "failed": Failed, "activating": Starting, "deactivating": Stopping,
-	}
-	st.State = states[p["ActiveState"]]
-	switch {
-	case p["LoadState"] == "masked":
-		st.State, st.Detail = Stopped, "the unit is masked: systemctl unmask "+s.Name
-	case st.State == Stopped && p["ConditionResult"] == "no":
-		st.Detail = "it waits for its configuration " + s.Config
-	case p["SubState"] == "auto-restart":
-		st.State, st.Detail = Failed, "it ended ("+p["Result"]+") and is started again; 'journalctl -u "+s.Name+"' says why"
-	case st.State == Failed:
-		st.Detail = p["Result"] + "; 'journalctl -u " + s.Name + "' says why"
-	}
-	return st, nil
-}
-
-// argv takes the command out of systemd's { path=... ; argv[]=... ; ... }.
-func argv(text string) string {
-	_, rest, _ := strings.Cut(text, "argv[]=")
-	line, _, _ := strings.Cut(rest, " ; ")
-	return line
-}
-
-// show asks systemd for the unit's properties.
-func show(ctx context.Context, s Spec) (map[string]string, error) {
-	out, err := systemctl(ctx, "show", s.Name+".service", "--property=LoadState,ActiveState,SubState,UnitFileState,FragmentPath,"+
-		"MainPID,User,NRestarts,Result,ConditionResult,ExecStart")
-	if err != nil {
-		return nil, fmt.Errorf("ask systemd about %s: %w", s.Name, err)
-	}
-	p := map[string]string{}
-	for line := range strings.Lines(out) {
-		if key, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "="); ok {
-			p[key] = value
-		}
-	}
-	return p, nil
-}
-
-func systemctl(ctx context.Context, args ...string) (string, error) {
-	return command(ctx, "systemctl", args...)
-}
-
-// command runs a program of the system's and gives its output, or what it complained of.
-func command(ctx context.Context, name string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, commandLimit)
-	defer cancel()
-	var out, complaint bytes.Buffer
-	c := exec.CommandContext(ctx, name, args...)
-	c.Stdout, c.Stderr = &out, &complaint
-	if err := c.Run(); err != nil {
-		if text := strings.TrimSpace(complaint.String()); text != "" {
-			return out.String(), fmt.Errorf("%s: %w: %s", name, err, text)
-		}
-		return out.String(), fmt.Errorf("%s: %w", name, err)
-	}
-	return out.String(), nil
-}
-
-// adapter is kardianos/service for this unit; with a text it can install it.
-func adapter(s Spec, text string) (kardianos.Service, error) {
-	return kardianos.New(nil, &kardianos.Config{
-		Name: s.Name, DisplayName: s.Display, Description: s.Description, Option: kardianos.KeyValue{"SystemdScript": text},
-	})
-}
-
-// ready says why nothing can be done here.
-func ready(dry bool) error {
-	if err := systemdRuns(); err != nil {
-		return err
-	}
-	if os.Geteuid() != 0 && !dry {
-		return fmt.Errorf("%w: run it as root, for instance with sudo", errRights)
-	}
-	return nil
-}
-
-func systemdRuns() error {
-	if _, err := os.Stat("/run/systemd/system"); err != nil {
-		return errors.New("systemd does not run here: start the program by this machine's own means, or in a container as its main process")
-	}
-	return nil
-}
-
-// bounded runs what cannot be interrupted; after limit it is given up, and ends with the process.
-func bounded(ctx context.Context, limit time.Duration, f func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	done := make(chan error, 1)
-	go func() { done <- f() }()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return fmt.Errorf("given up after %s: %w", limit, ctx.Err())
-	}
-}
-
-// dropIn has the package's unit run as another account.
-func dropIn(s Spec) string {
-	return fmt.Sprintf(mark, s.Name) + "[Service]\nUser=" + s.Account + "\nGroup=\n"
-}
-
-// errNotInstalled is what start, stop and restart say.
-func errNotInstalled(s Spec) error {
-	return fmt.Errorf("the service is not installed; '%s service install' does that", s.Name)
-}
-
-// errRights says that the command needs more rights.
-var errRights = errors.New("this needs the rights of an administrator")

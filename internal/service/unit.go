@@ -3,6 +3,7 @@ package service
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -15,7 +16,7 @@ func render(s Spec, program string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	set := map[string]string{"ExecStart": command}
+	set := map[string]string{"ExecStart": command, stopKey: s.stopSeconds()}
 	if s.Account != s.Name {
 		set["User"], set["Group"] = s.Account, "" // the account's own group
 	}
@@ -75,4 +76,36 @@ func quoteAll(words []string) (string, error) {
 		}
 	}
 	return strings.Join(out, " "), nil
+}
+
+const stopKey = "TimeoutStopSec"
+
+// stopSeconds is how long systemd lets a stop take: as long as this program's own drain, and no less than the package's
+// unit has.
+func (s Spec) stopSeconds() string {
+	for line := range strings.Lines(s.Unit) {
+		if text, ok := strings.CutPrefix(line, stopKey+"="); ok {
+			least, err := strconv.Atoi(strings.TrimSpace(text))
+			if wanted := int(s.Stop.Seconds()); err != nil || wanted > least {
+				return strconv.Itoa(wanted)
+			}
+			return strings.TrimSpace(text)
+		}
+	}
+	return ""
+}
+
+// dropIn is what the package's unit lacks for this account and drain; empty if nothing.
+func dropIn(s Spec) string {
+	var b strings.Builder
+	if s.Account != s.Name {
+		b.WriteString("User=" + s.Account + "\nGroup=\n")
+	}
+	if line := stopKey + "=" + s.stopSeconds() + "\n"; !strings.Contains(s.Unit, "\n"+line) {
+		b.WriteString(line)
+	}
+	if b.Len() == 0 {
+		return ""
+	}
+	return fmt.Sprintf(mark, s.Name) + "[Service]\n" + b.String()
 }

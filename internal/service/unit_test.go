@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -64,6 +65,31 @@ func TestUnitIsThePackagesWithOtherPaths(t *testing.T) {
 	relay.Arguments, relay.NameConfig, relay.Config, relay.DefaultConfig = []string{"serve"}, true, "/etc/sallyport/relay.yaml", "/etc/sallyport/relay.yaml"
 	if got := changed(t, relay, "/usr/bin/sallyport-relay"); got != nil {
 		t.Errorf("the relay's, with everything as in the package: %q", got)
+	}
+}
+
+// TestStopTakesAsLongAsTheDrain: systemd must not end a program in the middle of a drain that was asked for.
+func TestStopTakesAsLongAsTheDrain(t *testing.T) {
+	t.Parallel()
+	s := agentSpec()
+	s.Stop = 45 * time.Second
+	if got := dropIn(s); got != "" {
+		t.Errorf("what the package's unit has already: %q", got)
+	}
+	s.Stop = 5 * time.Second
+	if got := dropIn(s); got != "" {
+		t.Errorf("less than the package's unit has: %q", got)
+	}
+	s.Stop = 315 * time.Second
+	if got := dropIn(s); !strings.HasSuffix(got, "\n[Service]\nTimeoutStopSec=315\n") {
+		t.Errorf("a long drain: %q", got)
+	}
+	if diff := cmp.Diff([]string{"TimeoutStopSec=315"}, changed(t, s, "/usr/bin/sallyport-agent")); diff != "" {
+		t.Error(diff)
+	}
+	s.Account = "svc-orders"
+	if got := dropIn(s); !strings.HasSuffix(got, "\n[Service]\nUser=svc-orders\nGroup=\nTimeoutStopSec=315\n") {
+		t.Errorf("and another account: %q", got)
 	}
 }
 

@@ -84,13 +84,22 @@ exposure=$(systemd-analyze security sallyport-agent --no-pager | sed -n 's/.*exp
 [ "$(echo "$exposure 2.0" | awk '{print ($1 <= $2)}')" = 1 ] || fail "an exposure of $exposure"
 step "join before install, install, and the first call; exposure $exposure"
 
+sallyport-agent check --as-service >check.log || fail "$(cat check.log)"
+grep -q '^ok    links: ' check.log || fail "$(cat check.log)"
+chmod 0600 /etc/sallyport/agent.yaml
+sallyport-agent check >/dev/null || fail "root cannot read agent.yaml"
+code 1 sallyport-agent check --as-service
+grep -q '^FAIL  config: .*permission denied' code.log || fail "$(cat code.log)"
+chmod 0644 /etc/sallyport/agent.yaml
+step "the doctor as the service sees what the service sees"
+
 # --- again, and half done -------------------------------------------------------------------------------------------------
 
 before=$(value pid)
 says 'Nothing to do' sallyport-agent service install
 [ "$(value pid)" = "$before" ] || fail "an install that had nothing to do restarted the agent"
 systemctl disable --quiet sallyport-agent
-echo '[Unit]' >/etc/systemd/system/sallyport-agent.service
+printf '# Written by' >/etc/systemd/system/sallyport-agent.service # cut off in the middle
 chown root:root /var/lib/sallyport-agent/identity.json
 sallyport-agent service install >/dev/null
 [ "$(value automatic)" = True ] || fail "install did not mend the start with the machine"
@@ -105,6 +114,34 @@ sallyport-agent service install --account svc-orders >/dev/null
 eventually 20 call
 says 'Nothing to do' sallyport-agent service install
 step "another account gets the folder, and the next install keeps it"
+
+# --- what others wrote ----------------------------------------------------------------------------------------------------
+
+unit=/etc/systemd/system/sallyport-agent.service
+mv $unit kept.service
+printf '[Service]\nExecStart=/usr/local/bin/sallyport-agent run\n' >$unit
+cp $unit theirs.service
+for what in install uninstall; do
+  code 1 sallyport-agent service $what
+  grep -q 'was not written by this command' code.log || fail "$(cat code.log)"
+  cmp $unit theirs.service || fail "$what changed a unit that somebody else wrote"
+done
+ln -sf /dev/null $unit
+for what in install uninstall; do
+  code 1 sallyport-agent service $what
+  grep -q 'systemctl unmask sallyport-agent' code.log || fail "$(cat code.log)"
+  [ "$(readlink $unit)" = /dev/null ] || fail "$what removed a mask"
+done
+mv kept.service $unit
+systemctl daemon-reload
+cp /etc/sallyport/agent.yaml short.yaml
+echo 'drain_timeout: 5m' >>/etc/sallyport/agent.yaml
+sallyport-agent service install >/dev/null
+[ "$(systemctl show sallyport-agent -p TimeoutStopUSec --value)" = "5min 15s" ] || fail "a drain of 5m is given $(systemctl show sallyport-agent -p TimeoutStopUSec --value)"
+mv short.yaml /etc/sallyport/agent.yaml
+sallyport-agent service install >/dev/null
+eventually 20 call
+step "a unit that somebody else wrote, or a mask, stays; a long drain is given its time"
 
 # --- start, stop, faults --------------------------------------------------------------------------------------------------
 
