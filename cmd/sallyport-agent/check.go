@@ -12,11 +12,11 @@ import (
 
 	"sallyport/agent"
 	"sallyport/agent/doctor"
+	"sallyport/internal/service"
 )
 
 func (p *program) checkCommand() *cobra.Command {
-	var api string
-	var asJSON bool
+	var o checkOptions
 	c := &cobra.Command{
 		Use: "check", Short: "Examine this installation, the way to the relay and the APIs", Args: exactly(0, 0, ""),
 		Long: `Examines everything that has to be right for calls to get through, and says of each thing what was tried, what came back and
@@ -26,35 +26,50 @@ authentication it asks for. An API with a check in agent.yaml (check: GET /healt
 
 It mends nothing, shows no secret, works before joining, and ends within a minute. Each run asks each API once without a
 credential, and once with it where there is a check: do not repeat it with a wrong password, which can lock the account.
-Run it as the agent's account: as another one it may see other files, another proxy and another Kerberos ticket.
+Run it as the agent's account: as another one it may see other files, another proxy and another Kerberos ticket. With
+--as-service root has systemd run it as the service runs: with its account, environment and bounds.
+
+With --egress it tries nothing, and lists every host and port that the configuration leads to, and why, as 'policy show
+--network' does.
 
 Exit codes: 0 all is well, or there are warnings alone; 1 something failed; 2 wrong usage, or no API of that name.`,
-		Example: "  sallyport-agent check\n  sallyport-agent check --api orders\n  sallyport-agent check --json | jq '.[] | select(.status == \"fail\")'",
+		Example: "  sallyport-agent check\n  sallyport-agent check --api orders\n  sallyport-agent check --json | jq '.[] | select(.status == \"fail\")'\n" +
+			"  sudo sallyport-agent check --as-service\n  sallyport-agent check --egress",
 	}
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		err := does(func(ctx context.Context, _ []string) error { return p.check(ctx, api, asJSON) })(cmd, args)
+		err := does(func(ctx context.Context, _ []string) error { return p.check(ctx, o) })(cmd, args)
 		if errors.Is(err, doctor.ErrNoAPI) {
 			return exitError{exitUsage, err}
 		}
 		return err
 	}
-	c.Flags().StringVar(&api, "api", "", "examine this API alone; the relay is examined too")
-	c.Flags().BoolVar(&asJSON, "json", false, "for scripts: an array of findings")
+	f := c.Flags()
+	f.StringVar(&o.api, "api", "", "examine this API alone; the relay is examined too")
+	f.BoolVar(&o.json, "json", false, "for scripts: an array of findings")
+	f.BoolVar(&o.asService, "as-service", false, "as the installed service runs; needs root (Linux)")
+	f.BoolVar(&o.egress, "egress", false, "list where the configuration leads to, and try nothing")
+	c.MarkFlagsMutuallyExclusive("egress", "api")
+	c.MarkFlagsMutuallyExclusive("egress", "as-service")
 	return c
 }
 
-func (p *program) check(ctx context.Context, api string, asJSON bool) error {
-	list, err := doctor.Examine(ctx, doctor.Options{
-		Config: p.config, Named: p.config != defaultConfig, API: api, Environment: environmentProxy(), Version: version(),
-		State: func(c *agent.Config) string {
-			return cmp.Or(p.state, p.getenv("SALLYPORT_STATE"), c.State, agent.DefaultState())
-		},
-		Secrets: p.secrets,
-	})
+type checkOptions struct {
+	api                     string
+	json, asService, egress bool
+}
+
+func (p *program) check(ctx context.Context, o checkOptions) error {
+	switch {
+	case o.egress:
+		return p.showNetwork(o.json)
+	case o.asService:
+		return p.checkAsService(ctx, o)
+	}
+	list, err := p.examine(ctx, o.api)
 	if err != nil {
 		return err
 	}
-	if asJSON {
+	if o.json {
 		enc := json.NewEncoder(p.out)
 		enc.SetIndent("", "  ")
 		err = enc.Encode(list)
@@ -63,6 +78,36 @@ func (p *program) check(ctx context.Context, api string, asJSON bool) error {
 	}
 	if err == nil && doctor.Worst(list) == doctor.Fail {
 		return exitError{code: exitFailed}
+	}
+	return err
+}
+
+func (p *program) examine(ctx context.Context, api string) ([]doctor.Finding, error) {
+	return doctor.Examine(ctx, doctor.Options{
+		Config: p.config, Named: p.config != defaultConfig, API: api, Environment: environmentProxy(), Version: version(),
+		State: func(c *agent.Config) string {
+			return cmp.Or(p.state, p.getenv("SALLYPORT_STATE"), c.State, agent.DefaultState())
+		},
+		Secrets: p.secrets,
+	})
+}
+
+// checkAsService has the service's own account examine the installation.
+func (p *program) checkAsService(ctx context.Context, o checkOptions) error {
+	spec, err := p.serviceSpec()
+	if err != nil {
+		return err
+	}
+	args := []string{"check", "--config", spec.Config, "--state", spec.State}
+	if o.api != "" {
+		args = append(args, "--api", o.api)
+	}
+	if o.json {
+		args = append(args, "--json")
+	}
+	code, err := service.RunAs(ctx, spec, args, p.out, p.err)
+	if err == nil && code != 0 {
+		err = exitError{code: code}
 	}
 	return err
 }
