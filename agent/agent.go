@@ -64,7 +64,7 @@ type Agent struct {
 	guard  *lockout.Guard // of callers' passwords
 	ship   *shipper
 
-	status status // what 'sallyport-agent state' shows
+	status *status // what 'sallyport-agent status' shows
 
 	entra    *entra.Identity // nil: its own key says who the agent is
 	live     *identity.Live  // nil with entra

@@ -478,3 +478,13 @@ func TestNewRefuses(t *testing.T) {
 		}
 	}
 }
+
+// text is what the configuration's file has.
+func (r *rig) text() string {
+	r.t.Helper()
+	data, err := os.ReadFile(r.file)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return string(data)
+}

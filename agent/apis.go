@@ -37,6 +37,7 @@ type api struct {
 	transport *upstream.Transport
 	key       string // of all that shapes the transport
 	from      *API   // its settings
+	counts    *counts
 }
 
 // build makes a snapshot. The transport of an API that has not changed is old's, so that its connections stay.
@@ -88,11 +89,14 @@ func (a *Agent) buildAPI(c *Config, from *API, old *snapshot) (*api, error) {
 	}
 	one := &api{
 		name: from.Name, policy: from.Policy(), overrides: from.Headers.AllowMethodOverride,
-		key: transportKey(c, from, files), from: from,
+		key: transportKey(c, from, files), from: from, counts: &counts{},
 	}
-	if old != nil && old.apis[from.Name] != nil && old.apis[from.Name].key == one.key {
-		one.transport = old.apis[from.Name].transport
-		return one, nil
+	if old != nil && old.apis[from.Name] != nil {
+		one.counts = old.apis[from.Name].counts
+		if old.apis[from.Name].key == one.key {
+			one.transport = old.apis[from.Name].transport
+			return one, nil
+		}
 	}
 	uc := upstream.Config{
 		Name: from.Name, URL: from.Address(), Timeout: from.Limits.Timeout, IdleTimeout: from.IdleTimeout,

@@ -30,6 +30,7 @@ func (a *Agent) serve(st upstream.Stream) {
 		}
 		e.Millis = float64(time.Since(began).Microseconds()) / 1000
 		a.audit.Record(e)
+		a.count(&e)
 	}()
 	a.exchange(st, in, &e)
 }

@@ -33,6 +33,7 @@ func (a *Agent) Reload(c *Config) error {
 		return err
 	}
 	a.now.Store(next)
+	a.status.loaded(nil)
 	old.discard(next)
 	a.ship.wake()
 	a.links.Each(a.offer)
@@ -75,10 +76,12 @@ func (a *Agent) watch(ctx context.Context) {
 		if err != nil {
 			if err.Error() != missing {
 				missing = err.Error()
+				a.status.loaded(err)
 				a.log.Error("the configuration cannot be read; the previous one stays in force", "error", err)
 			}
 			continue
 		}
+		force = force || missing != "" // so that the status tells of what is there now
 		missing = ""
 		changed := next.sum != seen.sum
 		seen = next
@@ -125,6 +128,7 @@ func (a *Agent) reread() {
 	if err == nil {
 		return
 	}
+	a.status.loaded(err)
 	a.log.Error("the configuration is wrong; the previous one stays in force", "file", a.deps.File)
 	for _, one := range bytes.Split([]byte(err.Error()), []byte("\n")) {
 		a.log.Error("configuration", "error", string(one))

@@ -13,9 +13,11 @@ import (
 
 const (
 	statusFile  = "status.json"
-	statusLimit = 64 << 10
+	statusLimit = 8 << 20
 	// statusEvery is how often a running agent says that it still runs; a status twice as old is not believed.
 	statusEvery = time.Minute
+	// countsEvery is how often it is written anew while calls are made.
+	countsEvery = 10 * time.Second
 	// statusPause keeps an agent whose links come and go from writing all the time.
 	statusPause = 250 * time.Millisecond
 )
@@ -27,8 +29,17 @@ type Status struct {
 	Written time.Time `json:"written"`
 	Running bool      `json:"running"`
 	Version string    `json:"version,omitempty"`
+	// Started is when this process began.
+	Started time.Time `json:"started,omitzero"`
+	// Policy is the hash of the allow-list in force, since PolicySince. ConfigProblem is what is wrong with the file that is
+	// there now, if it is not the one in force.
+	Policy        string    `json:"policy,omitempty"`
+	PolicySince   time.Time `json:"policySince,omitzero"`
+	ConfigProblem string    `json:"configProblem,omitempty"`
 	// Links are those that it keeps up.
 	Links []link.Status `json:"links"`
+	// APIs are those of the policy in force, by name.
+	APIs []APIStatus `json:"apis,omitempty"`
 	// Clone is the last time that another process showed this agent's key.
 	Clone *Clone `json:"clone,omitempty"`
 }
@@ -59,11 +70,33 @@ func ReadStatus(dir state.Dir) (s Status, err error) {
 type status struct {
 	changed chan struct{} // capacity 1
 
-	mu    sync.Mutex
-	clone *Clone // guarded by mu
+	started time.Time
+
+	mu      sync.Mutex
+	clone   *Clone    // guarded by mu
+	since   time.Time // of the policy in force; guarded by mu
+	problem string    // of the file that is there; guarded by mu
 }
 
-func newStatus() status { return status{changed: make(chan struct{}, 1)} }
+func newStatus() *status {
+	now := time.Now().UTC()
+	return &status{changed: make(chan struct{}, 1), started: now, since: now}
+}
+
+// maxProblem bounds what the status tells of a file that is wrong; the log has all of it.
+const maxProblem = 2000
+
+// loaded says that a file was put in force (problem is nil) or was not.
+func (s *status) loaded(problem error) {
+	s.mu.Lock()
+	if s.problem = ""; problem != nil {
+		s.problem = clipped(problem.Error(), maxProblem)
+	} else {
+		s.since = time.Now().UTC()
+	}
+	s.mu.Unlock()
+	s.touch()
+}
 
 // touch says that there is something new; it does not wait.
 func (s *status) touch() {
@@ -75,16 +108,23 @@ func (s *status) touch() {
 
 // keepStatus writes the status when it changes, until ctx ends.
 func (a *Agent) keepStatus(ctx context.Context) {
-	tick := time.NewTicker(statusEvery)
+	tick := time.NewTicker(countsEvery)
 	defer tick.Stop()
+	var seen uint64
+	var written time.Time
 	for {
-		a.writeStatus(true)
+		// A tick is worth a write if there were calls, or if the agent has not said for long that it runs.
+		if calls := a.calls(); calls != seen || time.Since(written) > statusEvery-countsEvery {
+			seen, written = calls, time.Now()
+			a.writeStatus(true)
+		}
 		select {
 		case <-ctx.Done():
 			a.writeStatus(false)
 			return
 		case <-tick.C:
 		case <-a.status.changed:
+			written = time.Time{}
 			select {
 			case <-ctx.Done():
 			case <-time.After(statusPause):
@@ -94,11 +134,16 @@ func (a *Agent) keepStatus(ctx context.Context) {
 }
 
 func (a *Agent) writeStatus(running bool) {
+	snap := a.now.Load()
 	a.status.mu.Lock()
 	s := Status{
-		Written: time.Now().UTC(), Running: running, Version: a.deps.Version, Links: []link.Status{}, Clone: a.status.clone,
+		Written: time.Now().UTC(), Running: running, Version: a.deps.Version, Started: a.status.started, Policy: snap.hash,
+		PolicySince: a.status.since, ConfigProblem: a.status.problem, Links: []link.Status{}, Clone: a.status.clone,
 	}
 	a.status.mu.Unlock()
+	for _, name := range snap.names {
+		s.APIs = append(s.APIs, snap.apis[name].counts.status(name))
+	}
 	if running {
 		s.Links = a.links.Status()
 	}
@@ -107,7 +152,7 @@ func (a *Agent) writeStatus(running bool) {
 		err = a.deps.State.Write(statusFile, append(data, '\n'))
 	}
 	if err != nil {
-		a.log.Warn("the status could not be written; 'sallyport-agent state' shows an old one", "error", err)
+		a.log.Warn("the status could not be written; 'sallyport-agent status' shows an old one", "error", err)
 	}
 }
 
@@ -142,4 +187,12 @@ func printable(s string) string {
 		}
 	}
 	return string(out)
+}
+
+// clipped is the beginning of a text.
+func clipped(s string, limit int) string {
+	if r := []rune(s); len(r) > limit {
+		return string(r[:limit]) + "..."
+	}
+	return s
 }

@@ -84,6 +84,8 @@ type Links struct {
 	live   map[*tunnel.Link]*tunnel.Bond
 	nodes  map[int]string // slot -> the relay node of its link, while that is not drained
 	status []Status       // by slot
+	// current are the links that the slots lead with, or led with last.
+	current []*tunnel.Link
 }
 
 // New prepares the links; Run dials them.
@@ -102,7 +104,7 @@ func New(c Config) *Links {
 	}
 	ls := &Links{
 		c: c, instance: newInstance(), live: map[*tunnel.Link]*tunnel.Bond{}, nodes: map[int]string{},
-		status: make([]Status, c.Links),
+		status: make([]Status, c.Links), current: make([]*tunnel.Link, c.Links),
 	}
 	for n := range ls.status {
 		ls.status[n] = Status{Slot: n, State: StateDialing, Since: time.Now().UTC()}
@@ -175,6 +177,13 @@ func (ls *Links) reserve(node string, slot int) bool {
 	}
 	ls.nodes[slot] = node
 	return true
+}
+
+// leadsBy notes the slot's link, for its round trip.
+func (ls *Links) leadsBy(slot int, l *tunnel.Link) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	ls.current[slot] = l
 }
 
 func (ls *Links) add(l *tunnel.Link, b *tunnel.Bond) {

@@ -138,7 +138,7 @@ func (s *slot) dial(ctx context.Context) (*websocket.Conn, *tunnel.Bond, error) 
 		s.log.Info("link up", "relay", s.ls.c.Dialer.relay.String(), "gateway", who.Claim.Gateway, "agent", welcome.Agent,
 			"node", welcome.Node, "relay_version", welcome.Version, "generation", s.generation)
 		s.failure = ""
-		s.ls.note(Status{Slot: s.number, State: StateUp})
+		s.ls.note(Status{Slot: s.number, State: StateUp, Node: printable(welcome.Node, maxName), Version: printable(welcome.Version, maxName)})
 		return ws, welcome.Bond, nil
 	}
 }
@@ -162,6 +162,7 @@ func (s *slot) begin(ctx context.Context, ws *websocket.Conn, bond *tunnel.Bond)
 			}
 		},
 	})
+	s.ls.leadsBy(s.number, l.Link)
 	s.serving.Go(func() {
 		defer close(l.ended)
 		s.serve(ctx, l)

@@ -23,13 +23,27 @@ type Status struct {
 	// Reason says why there is no link, NextTry when the next attempt is made.
 	Reason  string    `json:"reason,omitempty"`
 	NextTry time.Time `json:"nextTry,omitzero"`
+	// RTT is the last measured round trip to the relay and back over a link that is up, in milliseconds.
+	RTT float64 `json:"rttMillis,omitempty"`
+	// Node and Version are the relay's, as it said when the link came up.
+	Node    string `json:"node,omitempty"`
+	Version string `json:"relayVersion,omitempty"`
 }
+
+// maxName bounds what the relay says of itself.
+const maxName = 128
 
 // Status of all links, by slot.
 func (ls *Links) Status() []Status {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	return slices.Clone(ls.status)
+	list := slices.Clone(ls.status)
+	for i := range list {
+		if list[i].State == StateUp && ls.current[i] != nil {
+			list[i].RTT = float64(ls.current[i].RTT().Microseconds()) / 1000
+		}
+	}
+	return list
 }
 
 // note keeps what became of a slot, and tells.

@@ -21,7 +21,7 @@ func printPending(w io.Writer, agents []gateway.AgentStatus) {
 	if len(rows) == 0 {
 		return
 	}
-	fmt.Fprint(w, "\nWaiting for approval. Compare each fingerprint with the one that 'sallyport-agent state' shows on the machine, then\n"+
+	fmt.Fprint(w, "\nWaiting for approval. Compare each fingerprint with the one that 'sallyport-agent status' shows on the machine, then\n"+
 		"'sallyport-relay agent approve ID', or 'agent refuse ID':\n\n")
 	table(w, "AGENT\tMACHINE\tADDRESS\tCODE\tFINGERPRINT", rows)
 }
@@ -31,7 +31,7 @@ func (p *program) agentApprove() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "approve [ID]", Short: "Let an agent link that waits for approval",
 		Long: `Approves an agent that joined with a join string made with --approve. Compare its fingerprint first: 'agent list' shows
-what came here, 'sallyport-agent state' on the machine what it should be.
+what came here, 'sallyport-agent status' on the machine what it should be.
 
 --all-of-code approves all agents that have joined with one join string so far; 'gateway join' and 'agent list' show its ID.`,
 		Example:           "  sallyport-relay agent approve 7q0x4m2c9t5v8b1n\n  sallyport-relay agent approve --all-of-code 4nzxmer67s",

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// agentState is what 'sallyport-agent state' says of one state directory.
+// agentState is what 'sallyport-agent status' says of one state directory.
 type agentState struct {
 	Agent, Fingerprint string
 	Running            bool
@@ -24,7 +24,7 @@ type agentState struct {
 
 func (b *box) state(args ...string) (s agentState) {
 	b.t.Helper()
-	text, err := b.command("", b.agentEnv, b.bin.agent, append([]string{"state", "--json", "--config", b.path("agent.yaml")}, args...)...)
+	text, err := b.command("", b.agentEnv, b.bin.agent, append([]string{"status", "--json", "--config", b.path("agent.yaml")}, args...)...)
 	if err != nil {
 		b.t.Fatal(err)
 	}

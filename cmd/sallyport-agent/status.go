@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -14,10 +15,11 @@ import (
 
 	"sallyport/agent"
 	"sallyport/agent/identity"
+	"sallyport/agent/link"
 )
 
-// A stateReport is what 'state' prints.
-type stateReport struct {
+// A statusReport is what 'status' prints.
+type statusReport struct {
 	Gateway string `json:"gateway"`
 	Relay   string `json:"relay"`
 	Agent   string `json:"agent,omitempty"`
@@ -32,20 +34,22 @@ type stateReport struct {
 	agent.Status
 }
 
-func (p *program) stateCommand() *cobra.Command {
+func (p *program) statusCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
-		Use: "state", Short: "Say who this agent is and how its links are", Args: exactly(0, 0, ""),
-		Long: `Shows this agent's identity with the fingerprint of its key, and what the running agent last wrote about its links: up,
-down and why, waiting for approval, or refused. It reads files of the state directory and calls nobody.`,
-		Example: "  sallyport-agent state\n  sallyport-agent state --json",
-		RunE:    does(func(context.Context, []string) error { return p.showState(asJSON) }),
+		Use: "status", Short: "Say who this agent is, how its links are and what became of calls", Args: exactly(0, 0, ""),
+		Long: `Shows this agent's identity with the fingerprint of its key, and what the running agent last wrote of itself: its links (up,
+down and why, waiting for approval, or refused) with their round trips, the policy in force, and of each API how many calls
+there were, how many were refused or failed, and the last problem. It reads files of the state directory and calls nobody;
+counts are at most ten seconds old, and begin anew with each start.`,
+		Example: "  sallyport-agent status\n  sallyport-agent status --json | jq .apis",
+		RunE:    does(func(context.Context, []string) error { return p.showStatus(asJSON) }),
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "for scripts")
 	return c
 }
 
-func (p *program) showState(asJSON bool) error {
+func (p *program) showStatus(asJSON bool) error {
 	c, _, err := p.configIfThere()
 	if err != nil {
 		return err
@@ -54,7 +58,7 @@ func (p *program) showState(asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	r := stateReport{Gateway: c.Gateway, Relay: c.Relay}
+	r := statusReport{Gateway: c.Gateway, Relay: c.Relay}
 	if e := c.Identity.Entra; e != nil {
 		r.Entra = e.Credential
 	} else {
@@ -80,7 +84,7 @@ func (p *program) showState(asJSON bool) error {
 	return nil
 }
 
-func (r *stateReport) print(w io.Writer) {
+func (r *statusReport) print(w io.Writer) {
 	member := "not confirmed by the relay yet; run 'sallyport-agent join' again"
 	if r.Joined {
 		member = r.Agent
@@ -92,18 +96,7 @@ func (r *stateReport) print(w io.Writer) {
 	} else {
 		fmt.Fprintf(t, "agent\t%s\nfingerprint\t%s\nkey made\t%s\n", member, r.Fingerprint, r.KeySince.Local().Format("2006-01-02 15:04"))
 	}
-	if !r.Running {
-		fmt.Fprintln(t, "running\tno")
-	}
-	for _, l := range r.Links {
-		if !r.Running {
-			break // what it said before it ended
-		}
-		fmt.Fprintf(t, "link %d\t%s since %s\n", l.Slot, l.State, l.Since.Local().Format("2006-01-02 15:04:05"))
-		if l.Reason != "" {
-			fmt.Fprintf(t, "\t%s\n", l.Reason)
-		}
-	}
+	r.printRun(t)
 	for _, pause := range r.Told.Paused {
 		fmt.Fprintf(t, "paused\t%s since %s  %s\n", orAll(pause.API), pause.Since.Local().Format("2006-01-02 15:04"), pause.Reason)
 	}
@@ -115,9 +108,62 @@ func (r *stateReport) print(w io.Writer) {
 		fmt.Fprintf(t, "log level\t%s %s\n", r.Told.LogLevel, until)
 	}
 	_ = t.Flush() // to standard output
+	r.printAPIs(w)
 	if r.Clone != nil {
 		fmt.Fprintf(w, "\nWARNING: at %s another process, at %s, showed this agent's key to the relay and was refused.\n"+
 			"Was this machine or its key copied? Replace the key: sallyport-agent key rotate\n",
 			r.Clone.Seen.Local().Format("2006-01-02 15:04:05"), r.Clone.Peer)
 	}
+}
+
+// printRun shows what the process said of itself.
+func (r *statusReport) printRun(w io.Writer) {
+	const form = "2006-01-02 15:04:05"
+	if !r.Running {
+		fmt.Fprintln(w, "running\tno")
+		return // its links are what it said before it ended
+	}
+	fmt.Fprintf(w, "running\tsince %s, version %s\n", r.Started.Local().Format(form), r.Version)
+	if r.Policy != "" {
+		fmt.Fprintf(w, "policy\t%s since %s\n", r.Policy, r.PolicySince.Local().Format(form))
+	}
+	if r.ConfigProblem != "" {
+		fmt.Fprintf(w, "\tWARNING: agent.yaml as it is now is not in force: %s\n", strings.ReplaceAll(r.ConfigProblem, "\n", "\n\t"))
+	}
+	for _, l := range r.Links {
+		fmt.Fprintf(w, "link %d\t%s since %s%s\n", l.Slot, l.State, l.Since.Local().Format(form), r.about(l))
+		if l.Reason != "" {
+			fmt.Fprintf(w, "\t%s\n", l.Reason)
+		}
+	}
+}
+
+// about is what else there is to say of a link that is up.
+func (r *statusReport) about(l link.Status) (text string) {
+	if l.Node != "" {
+		text += ", relay node " + l.Node
+	}
+	if l.RTT > 0 {
+		text += fmt.Sprintf(", round trip %.1f ms", l.RTT)
+	}
+	if l.Version != "" && l.Version != r.Version {
+		text += ", relay version " + l.Version
+	}
+	return text
+}
+
+func (r *statusReport) printAPIs(w io.Writer) {
+	if len(r.APIs) == 0 {
+		return
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "\nAPI\tCALLS\tREFUSED\tFAILED\tLAST PROBLEM")
+	for _, a := range r.APIs {
+		last := "-"
+		if p := a.LastProblem; p != nil {
+			last = fmt.Sprintf("%s %s %q: %d %s, request %s", p.Time.Local().Format("2006-01-02 15:04:05"), p.Method, p.Path, p.Status, p.Problem, p.Request)
+		}
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%s\n", a.Name, a.Calls, a.Refused, a.Failed, last)
+	}
+	_ = t.Flush() // to standard output
 }
