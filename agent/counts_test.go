@@ -34,7 +34,10 @@ func TestStatusCountsCalls(t *testing.T) {
 	r.until("the status tells of the wrong file", func() bool { return strings.Contains(status().ConfigProblem, "agent.yaml:3:") })
 	good := strings.Replace(r.text(), "links: nonsense", "links: 1", 1)
 	r.write(strings.Replace(good, "GET /orders/**", "GET /orders/{id}", 1))
-	r.until("the status tells of the next policy", func() bool { s := status(); return s.ConfigProblem == "" && s.Policy == r.agent.now.Load().hash && s.PolicySince.After(s.Started) })
+	r.until("the status tells of the next policy", func() bool {
+		s := status()
+		return s.ConfigProblem == "" && s.Policy == r.agent.now.Load().hash && s.PolicySince.After(s.Started)
+	})
 
 	r.api.Close()
 	r.ask(l, tunnel.Request{Method: "GET", Target: "/orders/4?q=query-secret"})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"archive/zip"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -28,7 +29,7 @@ func TestScripts(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", RequireUniqueNames: true, RequireExplicitExec: true,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"mode": mode},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"mode": mode, "unpack": unpack},
 	})
 }
 
@@ -42,6 +43,17 @@ func mode(ts *testscript.TestScript, neg bool, args []string) {
 	if got := fmt.Sprintf("%04o", info.Mode().Perm()); got != args[0] {
 		ts.Fatalf("%s has mode %s, want %s", args[1], got, args[0])
 	}
+}
+
+// unpack writes the files of a zip archive into a directory: unpack ARCHIVE DIRECTORY.
+func unpack(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: unpack ARCHIVE DIRECTORY")
+	}
+	z, err := zip.OpenReader(ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer z.Close()
+	ts.Check(os.CopyFS(ts.MkAbs(args[1]), z))
 }
 
 // joinableRelay is the relay's side of joining, as a program: it writes a join string to the file join.txt and admits

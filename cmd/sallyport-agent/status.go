@@ -54,7 +54,15 @@ func (p *program) showStatus(asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	dir, err := p.stateDir(c)
+	dir, err := p.openState() // to look at it makes none
+	if errors.Is(err, fs.ErrNotExist) && c.Identity.Entra != nil { // it needs none before it runs
+		r := statusReport{Gateway: c.Gateway, Relay: c.Relay, Entra: c.Identity.Entra.Credential, Told: &agent.Told{}}
+		return r.write(p.out, asJSON)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no state directory %s: this agent has neither joined nor run here; run 'sallyport-agent join', or name the directory with --state",
+			p.statePath())
+	}
 	if err != nil {
 		return err
 	}
@@ -75,12 +83,16 @@ func (p *program) showStatus(asJSON bool) error {
 	if r.Told, err = agent.ReadTold(dir); err != nil {
 		return err
 	}
+	return r.write(p.out, asJSON)
+}
+
+func (r *statusReport) write(w io.Writer, asJSON bool) error {
 	if asJSON {
-		enc := json.NewEncoder(p.out)
+		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
 		return enc.Encode(r)
 	}
-	r.print(p.out)
+	r.print(w)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os/exec"
 	"strings"
+	"time"
 )
 
 // carried are the settings of a service that decide what its program sees: who it is, its environment, its bounds.
@@ -62,4 +63,17 @@ func settingsOf(shown string) (args []string, there bool) {
 		}
 	}
 	return args, there
+}
+
+// journalLines bounds how much of a log is read.
+const journalLines = "20000"
+
+// Journal gives the service's log of the last since.
+func Journal(ctx context.Context, s Spec, since time.Duration) ([]byte, error) {
+	if err := systemdRuns(); err != nil {
+		return nil, err
+	}
+	out, err := command(ctx, "journalctl", "--no-pager", "--quiet", "-o", "short-iso", "-n", journalLines, "-u", s.Name,
+		"--since", time.Now().Add(-since).Format(time.DateTime))
+	return []byte(out), err
 }

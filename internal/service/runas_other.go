@@ -6,9 +6,15 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 )
 
 // RunAs is there on Linux alone.
 func RunAs(context.Context, Spec, []string, io.Writer, io.Writer) (int, error) {
 	return 0, errors.New("on this system a program cannot be run as a service's account from here: open a console as that account")
+}
+
+// Journal is there on Linux alone.
+func Journal(context.Context, Spec, time.Duration) ([]byte, error) {
+	return nil, errors.New("on this system the log is where the program's standard error goes")
 }

@@ -93,6 +93,11 @@ grep -q '^FAIL  config: .*permission denied' code.log || fail "$(cat code.log)"
 chmod 0644 /etc/sallyport/agent.yaml
 step "the doctor as the service sees what the service sees"
 
+sallyport-agent support-bundle --out bundle.zip >/dev/null 2>&1 || fail "no support bundle"
+python3 -m zipfile -e bundle.zip bundle
+grep -q 'agent starts' bundle/log.txt && grep -q '"state": "running"' bundle/service.json || fail "the support bundle: $(ls bundle; cat bundle/log.txt)"
+step "the support bundle has the service's log"
+
 # --- again, and half done -------------------------------------------------------------------------------------------------
 
 before=$(value pid)
