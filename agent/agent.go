@@ -111,7 +111,7 @@ func New(c *Config, d Deps) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.audit, err = audit.Open(d.State, audit.Options{Log: d.Log, Key: key}); err != nil {
+	if a.audit, err = audit.Open(d.State, audit.Options{Log: d.Log, Key: key, Refuse: c.Audit.OnFailure == auditRefuse}); err != nil {
 		return nil, err
 	}
 	a.links = link.New(link.Config{

@@ -40,6 +40,8 @@ type rig struct {
 	links chan *tunnel.Link
 	stop  func()
 
+	called func() // in each call of the API; nil: nothing
+
 	mu     sync.Mutex
 	offers []string // without definitions
 	full   []string // as they came
@@ -77,6 +79,12 @@ apis:
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
+	return newRigAs(t, yamlForm, func(*rig) {})
+}
+
+// newRigAs makes a rig with another agent.yaml, after what before does.
+func newRigAs(t *testing.T, form string, before func(*rig)) *rig {
+	t.Helper()
 	r := &rig{t: t, level: new(slog.LevelVar), again: make(chan struct{}, 1), log: &lockedBuffer{}, links: make(chan *tunnel.Link, 100)}
 	r.level.Set(slog.LevelDebug)
 	r.api = httptest.NewServer(http.HandlerFunc(r.serveAPI))
@@ -89,10 +97,11 @@ func newRig(t *testing.T) *rig {
 	t.Cleanup(relay.Close)
 	dir := t.TempDir()
 	r.file = filepath.Join(dir, "agent.yaml")
-	r.write(fmt.Sprintf(yamlForm, relay.URL, r.api.URL))
+	r.write(fmt.Sprintf(form, relay.URL, r.api.URL))
 	if r.state, err = state.Open(filepath.Join(dir, "state")); err != nil {
 		t.Fatal(err)
 	}
+	before(r)
 	r.start(relay.URL, tunnel.Fingerprint(key.Public().(ed25519.PublicKey)))
 	return r
 }
@@ -137,6 +146,9 @@ func (r *rig) serveAPI(w http.ResponseWriter, q *http.Request) {
 	r.mu.Lock()
 	r.seen = append(r.seen, q.Method+" "+q.RequestURI+" key="+q.Header.Get("X-API-Key")+" override="+q.Header.Get("X-HTTP-Method-Override"))
 	r.mu.Unlock()
+	if r.called != nil {
+		r.called()
+	}
 	if d := q.Header.Get("X-Wait"); d != "" {
 		<-q.Context().Done()
 		return
@@ -306,7 +318,8 @@ func (r *rig) checkRecord() {
 	want := []string{
 		"begin      0",
 		"start      0",
-		"call GET /orders/5 key:flow allowed GET /orders/** 200  0858",
+		"call GET /orders/5 key:flow allowed GET /orders/** 0  0858",
+		"done      200",
 		"call DELETE /orders/5  refused  403 policy-refused",
 		"call PUT /orders/%2e%2e/admin  refused  400 ambiguous-target",
 		"call PATCH /x  refused  503 unknown-api",

@@ -30,6 +30,8 @@ type Config struct {
 	State string `yaml:"state"`
 	// What the agent writes about itself.
 	Log Log `yaml:"log"`
+	// How calls are put on record.
+	Audit Audit `yaml:"audit"`
 	// How the cloud is reached (the relay, Entra's tokens, issuers' keys): system (HTTPS_PROXY and NO_PROXY of the service if
 	// they are set, else what Windows says: PAC, WPAD, netsh winhttp), environment (the variables alone), none, or the URL of
 	// a proxy (http, https or socks5). Default: system.
@@ -119,6 +121,17 @@ type Log struct {
 	// text for people, json for machines. Default: text.
 	Format string `yaml:"format" enum:"text,json"`
 }
+
+// Audit says how calls are put on record.
+type Audit struct {
+	// What becomes of calls while the record cannot be written (a full disk): continue (they are made, and counted as missing
+	// once it can be) or refuse (a call is made once its verdict is in the file, and is answered with 503 otherwise; each call
+	// then waits for that). Default: continue.
+	OnFailure string `yaml:"on_failure" enum:"continue,refuse"`
+}
+
+// auditRefuse is the OnFailure that makes no call without its line.
+const auditRefuse = "refuse"
 
 // Kerberos says where Kerberos is configured.
 type Kerberos struct {

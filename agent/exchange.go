@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"runtime/debug"
@@ -18,10 +19,10 @@ import (
 func (a *Agent) serve(st upstream.Stream) {
 	began, in := time.Now(), st.Request()
 	path, _, _ := strings.Cut(in.Target, "?")
-	e := audit.Event{
+	e := call{Event: audit.Event{
 		Time: began, Kind: audit.Call, Request: in.ID, API: in.API, Method: in.Method, Path: path, Caller: in.Caller,
 		Verdict: audit.Refused, Flow: flowOf(in.Header),
-	}
+	}}
 	defer func() {
 		if p := recover(); p != nil {
 			a.log.Error("a fault of the agent ended an exchange", "request", in.ID, "api", in.API, "panic", fmt.Sprint(p),
@@ -29,38 +30,75 @@ func (a *Agent) serve(st upstream.Stream) {
 			e.Problem, e.Status = "internal", refuse(st, http.StatusInternalServerError, internalProblem(), tunnel.Internal)
 		}
 		e.Millis = float64(time.Since(began).Microseconds()) / 1000
-		a.audit.Record(e)
-		a.count(&e)
+		a.audit.Record(e.line())
+		a.count(&e.Event)
 	}()
 	a.exchange(st, in, &e)
 }
 
+// A call is what will be known of an exchange when it has ended.
+type call struct {
+	audit.Event
+	allowed bool // the verdict is on record: what is left to record is the outcome
+}
+
+// line is what is left to record when the exchange has ended.
+func (c *call) line() audit.Event {
+	if !c.allowed {
+		return c.Event
+	}
+	return audit.Event{
+		Kind: audit.Done, Request: c.Request, API: c.API, Principal: c.Principal, Status: c.Status, In: c.In, Out: c.Out, Millis: c.Millis,
+		Auth: c.Auth, Problem: c.Problem,
+	}
+}
+
+// allow puts on record that a call is made, before it is. Where nothing may be called that is not on record, an error says
+// that it must not be.
+func (a *Agent) allow(ctx context.Context, c *call, rule string) error {
+	c.Verdict, c.Rule = audit.Allowed, rule
+	if a.config.Audit.OnFailure == auditRefuse {
+		if err := a.audit.Commit(ctx, c.Event); err != nil {
+			c.Verdict = audit.Refused
+			return err
+		}
+	} else {
+		a.audit.Record(c.Event)
+	}
+	c.allowed = true
+	return nil
+}
+
 // exchange decides and calls, and fills in what is recorded about it.
-func (a *Agent) exchange(st upstream.Stream, in *tunnel.Request, e *audit.Event) {
+func (a *Agent) exchange(st upstream.Stream, in *tunnel.Request, e *call) {
 	if in.API == "" { // the relay's own question
-		a.serveOwn(st, in, e)
+		a.serveOwn(st, in, &e.Event)
 		return
 	}
 	snap := a.now.Load()
 	api := snap.apis[in.API]
 	if api == nil {
-		a.refuse(st, e, http.StatusServiceUnavailable, unknownProblem())
+		a.refuse(st, &e.Event, http.StatusServiceUnavailable, unknownProblem())
 		return
 	}
 	if a.told.Load().paused(in.API) { // the relay knows, and may not have heard of it yet
-		a.refuse(st, e, pausedStatus, pausedProblem())
+		a.refuse(st, &e.Event, pausedStatus, pausedProblem())
 		return
 	}
-	v := snap.judge(st.Context(), api, in, e)
+	v := snap.judge(st.Context(), api, in, &e.Event)
 	if !v.Allowed {
 		if v.Identity != nil {
 			a.log.Info("nobody is proved to call", "request", in.ID, "api", in.API, "error", causes(v.Identity))
 		}
 		status, p := verdictProblem(v)
-		a.refuse(st, e, status, p)
+		a.refuse(st, &e.Event, status, p)
 		return
 	}
-	e.Verdict, e.Rule = audit.Allowed, v.Rule
+	if err := a.allow(st.Context(), e, v.Rule); err != nil {
+		a.log.Error("a call is not made, because it cannot be put on record", "request", in.ID, "api", in.API, "error", err)
+		a.refuse(st, &e.Event, http.StatusServiceUnavailable, unrecordedProblem())
+		return
+	}
 	policy.StripOverrides(in.Header, api.overrides)
 	r := api.transport.ServeWithin(st, v.Body)
 	e.Status, e.In, e.Out, e.Auth, e.Problem = r.Status, r.BytesIn, r.BytesOut, r.Protocol, r.Problem
@@ -127,6 +165,14 @@ func unknownProblem() *tunnel.Problem {
 	return &tunnel.Problem{
 		Code: "unknown-api", Title: "The agent offers no such API.",
 		Detail: "The connector names an API that is not in the agent's configuration.",
+		Origin: tunnel.OriginAgent, Executed: tunnel.ExecutedNo,
+	}
+}
+
+func unrecordedProblem() *tunnel.Problem {
+	return &tunnel.Problem{
+		Code: "unrecorded", Title: "The agent cannot put the call on record.",
+		Detail: "The agent is told to make no call that is not on record, and its record cannot be written. Its log says why.",
 		Origin: tunnel.OriginAgent, Executed: tunnel.ExecutedNo,
 	}
 }

@@ -5,6 +5,9 @@
 // the event to a bounded queue that one goroutine writes. What the queue or the disk cannot take is counted, and the
 // count is written as an event of its own, "gap", so that a hole in the record is itself on record.
 //
+// A call that is allowed has two lines: "call" with the verdict, which is recorded before the upstream is called, and "done"
+// with what came of it. Where no call may be made that is not on record, Commit waits until the first is in the file.
+//
 // Each line carries a hash over itself and all lines before, and every minute the agent's key signs the last one: Verify
 // finds what was changed since, and its format is in chain.go.
 //
@@ -17,6 +20,7 @@ import (
 	"context"
 	"crypto"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -31,7 +35,8 @@ type Kind string
 
 // The kinds of Event.
 const (
-	Call   Kind = "call"   // one exchange
+	Call   Kind = "call"   // one exchange, and what was decided about it
+	Done   Kind = "done"   // what came of a call that was allowed
 	Start  Kind = "start"  // the agent started, with the policy in force
 	Stop   Kind = "stop"   // the agent stopped
 	Join   Kind = "join"   // the agent became a member of a gateway
@@ -147,6 +152,9 @@ type Options struct {
 	MaxFiles int
 	// Queue is how many events may wait for the disk: 8,192.
 	Queue int
+	// Refuse is that calls wait for their verdict's line, by Commit, and are refused without; it changes what the log is told
+	// alone.
+	Refuse bool
 	// Key gives the key that seals the record, whenever that is done; nil leaves it unsealed.
 	Key func() crypto.Signer
 	// Log is told when the disk refuses and when it takes again.
@@ -171,12 +179,19 @@ func (o Options) withDefaults() Options {
 
 // A Log is the record. Record is safe for concurrent use.
 type Log struct {
-	queue chan Event
+	queue chan entry
 	lost  atomic.Uint64
+	calls string   // what becomes of calls while the disk refuses
 	file  *rotated // used by Run alone
 	log   *slog.Logger
-	buf   []Event // used by Run alone
+	buf   []entry // used by Run alone
 	fault fault   // used by Run alone
+}
+
+// An entry is an event on its way to the file.
+type entry struct {
+	Event
+	written chan<- error // nil: nobody waits; else of capacity 1
 }
 
 // A fault is a time in which events are lost: one line in the log when it begins, one when it ends, however often a disk
@@ -196,14 +211,49 @@ func (l *Log) Record(e Event) {
 		e.Time = time.Now()
 	}
 	select {
-	case l.queue <- e:
+	case l.queue <- entry{Event: e}:
 	default:
 		l.lost.Add(1)
 	}
 }
 
+// ErrUnwritten is wrapped by Commit's error.
+var ErrUnwritten = errors.New("the audit record could not be written")
+
+// Commit records an event and waits until it is in the file: the operating system has it, so that it survives the end of
+// this process. It may be a second until it survives a power cut, as with Record. Events that wait are written together, and
+// at once. An error says that it is not certain to be there; ctx and commitTimeout bound the wait.
+func (l *Log) Commit(ctx context.Context, e Event) error {
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	written := make(chan error, 1)
+	late := time.NewTimer(commitTimeout)
+	defer late.Stop()
+	select {
+	case l.queue <- entry{e, written}:
+	case <-late.C:
+		return fmt.Errorf("%w: its queue has been full for %s", ErrUnwritten, commitTimeout)
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrUnwritten, context.Cause(ctx))
+	}
+	select {
+	case err := <-written:
+		if err != nil {
+			err = fmt.Errorf("%w: %w", ErrUnwritten, err)
+		}
+		return err
+	case <-late.C:
+		return fmt.Errorf("%w: the disk has not taken it for %s", ErrUnwritten, commitTimeout)
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrUnwritten, context.Cause(ctx))
+	}
+}
+
 const (
-	batchEvents = 256
+	// commitTimeout bounds the wait of a call for its verdict's line: a disk that hangs is not to hold calls for good.
+	commitTimeout = 5 * time.Second
+	batchEvents   = 256
 	// gatherFor is how long an event waits for others to be written with it: a write for each call would cost more than
 	// all else that the record does. A crash of this process loses so much, a power cut what syncEvery says.
 	gatherFor = 20 * time.Millisecond
@@ -230,31 +280,33 @@ func (l *Log) Run(ctx context.Context) error {
 }
 
 // gather writes e and what follows soon.
-func (l *Log) gather(ctx context.Context, e Event) {
+func (l *Log) gather(ctx context.Context, e entry) {
 	events := append(l.buf[:0], e)
-	soon := time.NewTimer(gatherFor)
-	defer soon.Stop()
-	for more := true; more && len(events) < batchEvents; {
-		select {
-		case e = <-l.queue:
-			events = append(events, e)
-		case <-soon.C:
-			more = false
-		case <-ctx.Done():
-			more = false
+	if e.written == nil {
+		soon := time.NewTimer(gatherFor)
+		defer soon.Stop()
+		for more := true; more && len(events) < batchEvents; {
+			select {
+			case e = <-l.queue:
+				events = append(events, e)
+				more = e.written == nil
+			case <-soon.C:
+				more = false
+			case <-ctx.Done():
+				more = false
+			}
 		}
 	}
-	l.write(events)
-	clear(events) // the queue's events are not held on to
-	l.buf = events
+	l.buf = l.batch(events)
+	l.write(l.buf)
+	clear(l.buf) // the queue's events are not held on to
 }
 
-// batch takes what is queued after e, as far as it fits.
-func (l *Log) batch(e Event) []Event {
-	events := []Event{e}
+// batch adds what is queued, as far as it fits.
+func (l *Log) batch(events []entry) []entry {
 	for len(events) < batchEvents {
 		select {
-		case e = <-l.queue:
+		case e := <-l.queue:
 			events = append(events, e)
 		default:
 			return events
@@ -263,10 +315,19 @@ func (l *Log) batch(e Event) []Event {
 	return events
 }
 
-// write writes a batch. A batch that the disk refuses is lost and counted.
-func (l *Log) write(events []Event) {
-	if l.failed(l.file.write(events)) {
-		l.lost.Add(uint64(len(events)))
+// write writes a batch, and tells those who wait for it. What the disk refuses and nobody was told of is lost and counted.
+func (l *Log) write(events []entry) {
+	err := l.file.write(events)
+	lost := uint64(0)
+	for _, e := range events {
+		if e.written != nil {
+			e.written <- err
+		} else {
+			lost++
+		}
+	}
+	if l.failed(err) {
+		l.lost.Add(lost)
 		return
 	}
 	l.writeGap()
@@ -278,7 +339,7 @@ func (l *Log) writeGap() {
 	if lost == 0 {
 		return
 	}
-	if l.failed(l.file.write([]Event{{Time: time.Now(), Kind: Gap, Lost: lost}})) {
+	if l.failed(l.file.write([]entry{{Event: Event{Time: time.Now(), Kind: Gap, Lost: lost}}})) {
 		l.lost.Add(lost)
 		return
 	}
@@ -298,7 +359,7 @@ func (l *Log) failed(err error) bool {
 		return false
 	}
 	if !l.fault.down {
-		l.log.Error("the audit record cannot be written; calls go on and are counted", "error", err)
+		l.log.Error("the audit record cannot be written", "error", err, "calls", l.calls)
 	}
 	l.fault.down, l.fault.better = true, time.Time{}
 	return true
@@ -316,7 +377,7 @@ func (l *Log) finish() error {
 	for {
 		select {
 		case e := <-l.queue:
-			l.write(l.batch(e))
+			l.write(l.batch([]entry{e}))
 			continue
 		default:
 		}

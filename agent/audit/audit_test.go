@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -160,12 +161,12 @@ func TestDiskRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		l.write(l.batch(Event{Kind: Call, Request: "lost"}))
+		l.write(l.batch([]entry{{Event: Event{Kind: Call, Request: "lost"}}}))
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	l.write(l.batch(Event{Kind: Call, Request: "kept"}))
+	l.write(l.batch([]entry{{Event: Event{Kind: Call, Request: "kept"}}}))
 	if err := l.finish(); err != nil {
 		t.Fatal(err)
 	}
@@ -226,7 +227,7 @@ func TestOpenMendsACutLine(t *testing.T) {
 	t.Parallel()
 	dir := stateDir(t)
 	l := openLog(t, dir, Options{})
-	l.write(l.batch(Event{Kind: Start}))
+	l.write(l.batch([]entry{{Event: Event{Kind: Start}}}))
 	if err := l.finish(); err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +243,7 @@ func TestOpenMendsACutLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	l = openLog(t, dir, Options{})
-	l.write(l.batch(Event{Kind: Stop}))
+	l.write(l.batch([]entry{{Event: Event{Kind: Stop}}}))
 	if err := l.finish(); err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +265,7 @@ func TestRotation(t *testing.T) {
 	l := openLog(t, dir, Options{MaxBytes: 4000, MaxFiles: 2})
 	const n = 300
 	for i := range n {
-		l.write(l.batch(Event{Kind: Call, Request: fmt.Sprint(i)}))
+		l.write(l.batch([]entry{{Event: Event{Kind: Call, Request: fmt.Sprint(i)}}}))
 	}
 	if err := l.finish(); err != nil {
 		t.Fatal(err)
@@ -307,5 +308,97 @@ func TestLongWordsAreCut(t *testing.T) {
 	}
 	if strings.ContainsRune(p.Path, '\uFFFD') || !strings.HasSuffix(p.Path, "ü[cut]") {
 		t.Errorf("path ends in %q", p.Path[len(p.Path)-20:])
+	}
+}
+
+// Commit returns when the event is in the file, does not wait for others to be written with it, and says if it is not.
+func TestCommit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		dir := stateDir(t)
+		l := openLog(t, dir, Options{Queue: 4})
+		var full atomic.Bool
+		l.file.put = func(f *os.File, b []byte) (int, error) {
+			if full.Load() {
+				return 0, syscall.ENOSPC
+			}
+			return f.Write(b)
+		}
+		if err := l.Commit(t.Context(), Event{Kind: Call, Request: "unheard"}); !errors.Is(err, ErrUnwritten) {
+			t.Errorf("nobody writes: %v", err)
+		}
+		stop := running(t, l)
+		l.Record(Event{Kind: Call, Request: "before"})
+		if err := l.Commit(t.Context(), Event{Kind: Call, Request: "kept"}); err != nil {
+			t.Fatal(err)
+		}
+		if all := readLines(t, dir.Path("audit/audit.jsonl")); len(all) != 3 || all[2].Request != "kept" {
+			t.Errorf("in the file when Commit returned: %+v", all)
+		}
+		full.Store(true)
+		if err := l.Commit(t.Context(), Event{Kind: Call, Request: "refused"}); !errors.Is(err, syscall.ENOSPC) || !errors.Is(err, ErrUnwritten) {
+			t.Errorf("a full disk: %v", err)
+		}
+		full.Store(false)
+		if err := l.Commit(t.Context(), Event{Kind: Call, Request: "again"}); err != nil {
+			t.Errorf("a disk with room again: %v", err)
+		}
+		stop()
+		for _, e := range readLines(t, dir.Path("audit/audit.jsonl")) {
+			if e.Request == "refused" || e.Kind == Gap {
+				t.Errorf("%+v: whoever waits was told, and counts for nothing lost", e)
+			}
+		}
+	})
+}
+
+// BenchmarkCall is what a call costs in the record: one line when it has ended, as it was before there were two; two lines;
+// and two of which the first is waited for.
+func BenchmarkCall(b *testing.B) {
+	verdict := Event{
+		Kind: Call, Request: strings.Repeat("A", 26), API: "orders", Method: "GET", Path: "/orders/4711",
+		Caller: "key:sp_abcdef", Verdict: Allowed, Rule: "GET /orders/**",
+	}
+	done := Event{Kind: Done, Request: verdict.Request, API: "orders", Status: 200, Out: 900, Millis: 1.25}
+	one := verdict
+	one.Status, one.Out, one.Millis = done.Status, done.Out, done.Millis
+	for _, way := range []struct {
+		name string
+		call func(*Log)
+	}{
+		{"one line", func(l *Log) { l.Record(one) }},
+		{"two lines", func(l *Log) { l.Record(verdict); l.Record(done) }},
+		{"committed", func(l *Log) {
+			if err := l.Commit(context.Background(), verdict); err != nil {
+				b.Error(err)
+			}
+			l.Record(done)
+		}},
+	} {
+		b.Run(way.name, func(b *testing.B) {
+			dir, err := state.Open(filepath.Join(b.TempDir(), "state"))
+			if err != nil {
+				b.Fatal(err)
+			}
+			l, err := Open(dir, Options{Queue: 1 << 20})
+			if err != nil {
+				b.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			var wg sync.WaitGroup
+			wg.Go(func() { _ = l.Run(ctx) })
+			b.SetParallelism(32)
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					way.call(l)
+				}
+			})
+			cancel()
+			wg.Wait() // what is queued is a part of the price
+			if n := l.lost.Load(); n > 0 {
+				b.Fatalf("%d events were lost", n)
+			}
+		})
 	}
 }

@@ -32,7 +32,7 @@ func recorded(t *testing.T, dir state.Dir, o Options, n int) {
 	}
 	l := openLog(t, dir, o)
 	for i := range n {
-		l.write([]Event{{Time: time.Now(), Kind: Call, Request: fmt.Sprintf("r%d", i)}})
+		l.write([]entry{{Event: Event{Time: time.Now(), Kind: Call, Request: fmt.Sprintf("r%d", i)}}})
 	}
 	if err := l.finish(); err != nil {
 		t.Fatal(err)
@@ -295,7 +295,7 @@ func TestKilledInMidWrite(t *testing.T) {
 		}
 		l := openLog(t, dir, Options{MaxBytes: 50_000, MaxFiles: 3, Key: func() crypto.Signer { k, _ := testKey("agent"); return k() }})
 		for {
-			l.write([]Event{{Time: time.Now(), Kind: Call, Path: strings.Repeat("/x", 500)}})
+			l.write([]entry{{Event: Event{Time: time.Now(), Kind: Call, Path: strings.Repeat("/x", 500)}}})
 			if l.file.link.n%50 == 0 {
 				if err := l.file.seal(); err != nil {
 					t.Fatal(err)

@@ -51,7 +51,11 @@ func Open(dir state.Dir, o Options) (*Log, error) {
 	if err := f.resume(); err != nil {
 		return nil, fmt.Errorf("open the audit record: %w", errors.Join(err, f.end()))
 	}
-	return &Log{queue: make(chan Event, o.Queue), file: f, log: o.Log}, nil
+	calls := "they go on and are counted"
+	if o.Refuse {
+		calls = "they are refused"
+	}
+	return &Log{queue: make(chan entry, o.Queue), file: f, log: o.Log, calls: calls}, nil
 }
 
 // A rotated file is set aside when it is full; the oldest of those set aside are deleted.
@@ -111,7 +115,7 @@ func (r *rotated) openFile() error {
 }
 
 // write appends events.
-func (r *rotated) write(events []Event) error {
+func (r *rotated) write(events []entry) error {
 	if r.f == nil {
 		if err := r.open(); err != nil {
 			return err
@@ -128,7 +132,7 @@ func (r *rotated) write(events []Event) error {
 }
 
 // lines are the events as they follow the last record on the disk, after what is to be written first.
-func (r *rotated) lines(events []Event) ([]byte, link) {
+func (r *rotated) lines(events []entry) ([]byte, link) {
 	b, at := r.buf[:0], r.link
 	for _, e := range r.first {
 		if e.Kind == Begin && at.n > 0 {
@@ -137,7 +141,7 @@ func (r *rotated) lines(events []Event) ([]byte, link) {
 		b, at = at.append(b, e)
 	}
 	for _, e := range events {
-		b, at = at.append(b, e)
+		b, at = at.append(b, e.Event)
 	}
 	r.buf = b
 	return b, at
@@ -235,7 +239,7 @@ func (r *rotated) prune(names []string) error {
 		return nil
 	}
 	names = names[:len(names)-r.maxFiles]
-	var checkpoints []Event
+	var checkpoints []entry
 	for _, name := range names {
 		t, err := tailOf(r.dir.Path(name))
 		if err != nil {
@@ -245,7 +249,7 @@ func (r *rotated) prune(names []string) error {
 		if t.link.n > 0 {
 			e.Head = t.link.head()
 		}
-		checkpoints = append(checkpoints, e)
+		checkpoints = append(checkpoints, entry{Event: e})
 	}
 	lines, end := r.lines(checkpoints)
 	if err := errors.Join(r.append(lines, end), r.seal()); err != nil {

@@ -19,14 +19,20 @@ type recordFilter struct {
 	since                         time.Duration
 	principal, operation, flowRun string
 	refused, asJSON               bool
+
+	// shown are the calls that fit and of which the outcome has not come yet, by request; those that fit but for their age too.
+	shown map[string]struct{}
 }
+
+// maxShown bounds the calls whose outcome is waited for. Outcomes beyond it are not shown.
+const maxShown = 100_000
 
 func (p *program) auditShowCommand() *cobra.Command {
 	var f recordFilter
 	c := &cobra.Command{
 		Use: "show", Short: "Show what is on record", Args: exactly(0, 0, ""),
-		Long: `Prints the events on record, the oldest first, those of files that were set aside too. Flags narrow it, and all of them have to
-fit. It reads beside a running agent and does not prove that the record is whole: 'audit verify' does.`,
+		Long: `Prints the events on record, the oldest first, those of files that were set aside too. A call that was allowed has two: the verdict
+(call), and what came of it (done). Flags narrow it, and all of them have to fit; an outcome is shown if its call fits. It reads beside a running agent and does not prove that the record is whole: 'audit verify' does.`,
 		Example: `  sallyport-agent audit show --since 2h --refused
   sallyport-agent audit show --principal key:flow --operation 'GET /orders'
   sallyport-agent audit show --flow-run 08584 --json`,
@@ -69,11 +75,34 @@ func (p *program) auditShow(ctx context.Context, f recordFilter) error {
 	return err
 }
 
-func (f recordFilter) fits(e audit.Event, now time.Time) bool {
+func (f *recordFilter) fits(e audit.Event, now time.Time) bool {
+	young := f.since == 0 || !e.Time.Before(now.Add(-f.since))
+	if e.Kind == audit.Done {
+		_, fits := f.shown[e.Request]
+		delete(f.shown, e.Request)
+		return young && (fits || !f.narrow())
+	}
+	if !f.fitsCall(e) {
+		return false
+	}
+	if e.Kind == audit.Call && e.Verdict == audit.Allowed && e.Status == 0 && len(f.shown) < maxShown {
+		if f.shown == nil {
+			f.shown = map[string]struct{}{}
+		}
+		f.shown[e.Request] = struct{}{}
+	}
+	return young
+}
+
+// narrow reports whether the filter looks at more than the time.
+func (f *recordFilter) narrow() bool {
+	return f.principal != "" || f.operation != "" || f.flowRun != "" || f.refused
+}
+
+func (f *recordFilter) fitsCall(e audit.Event) bool {
 	operation := e.Method + " " + e.Path
 	switch {
-	case f.since > 0 && e.Time.Before(now.Add(-f.since)),
-		f.principal != "" && e.Principal != f.principal && e.Caller != f.principal,
+	case f.principal != "" && e.Principal != f.principal && e.Caller != f.principal,
 		f.operation != "" && (e.Method == "" || !strings.HasPrefix(operation, f.operation) && !strings.HasPrefix(e.Rule, f.operation)),
 		f.flowRun != "" && e.Flow["workflow-run-id"] != f.flowRun,
 		f.refused && e.Verdict != audit.Refused:

@@ -59,6 +59,7 @@ var codes = [...]Code{
 	{"no-agent", 503, "No agent is linked", "relay", "No agent of the gateway is linked to the relay. The agent's log says why."},
 	{"not-offered", 503, "The API is not offered now", "relay", "Agents are linked, but none offers the API. Compare the names in `agent.yaml` and in the connector."},
 	{"paused", 503, "The API is paused", "relay or agent", "An admin of the agents has paused the API (`sallyport-agent pause`). The request was not run; repeat it later."},
+	{"unrecorded", 503, "The agent cannot put the call on record", "agent", "The agent makes no call that is not on record (`audit: {on_failure: refuse}`), and its disk takes none. Its log has the cause. The request was not run; repeat it later."},
 	{"not-run", 503, "The agent took no new request", "relay", "The agent was busy or restarting. The request was not run; repeat it."},
 	{"issuer-unreachable", 503, "Tokens cannot be verified now", "relay or agent", "The relay, or the agent, cannot fetch the keys of the token's issuer; keys that it knows go on working. The request was not run; repeat it. Its log has the cause."},
 	{"relay-busy", 503, "The relay is busy", "relay", "The relay, this connector or this key has as many requests under way as it may. The request was not run; repeat it."},
