@@ -133,7 +133,7 @@ func (r *Relay) openState(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
-	gc := gateway.Config{URL: r.URL(), Dir: dir, Version: r.version, Log: r.log, Peer: r.trusted.Remote}
+	gc := gateway.Config{URL: r.URL(), Dir: dir, Version: r.version, Log: r.log, Peer: r.trusted.Remote, Event: r.agentEvent}
 	if err := r.config.takeTokens(&gc); err != nil {
 		return fmt.Errorf("entra: %w", err)
 	}
@@ -144,6 +144,11 @@ func (r *Relay) openState(ctx context.Context) (err error) {
 		return fmt.Errorf("load the connectors: %w", err)
 	}
 	return r.openOperations(ctx)
+}
+
+// agentEvent records what an agent did where admins look. Links come only once New has returned.
+func (r *Relay) agentEvent(ctx context.Context, actor, what string, on map[string]any) {
+	r.admin.AgentEvent(ctx, actor, what, on)
 }
 
 // openOperations opens the record of calls that outlive their callers.

@@ -12,11 +12,12 @@ import (
 
 	"sallyport/relay/admin"
 	"sallyport/relay/gateway"
+	"sallyport/tunnel"
 )
 
 func (p *program) agentCommand() *cobra.Command {
 	return group("agent", "See, approve, revoke and remove the agents that have joined",
-		p.agentList(), p.agentApprove(), p.agentRefuse(), p.agentRevoke(), p.agentRemove())
+		p.agentList(), p.agentApprove(), p.agentRefuse(), p.agentRevoke(), p.agentRemove(), p.agentReceipts())
 }
 
 func (p *program) agentList() *cobra.Command {
@@ -127,6 +128,40 @@ func (p *program) agentRevoke() *cobra.Command {
 			return p.print(map[string]string{"revoked": args[0]}, func(w io.Writer) { fmt.Fprintln(w, "Revoked agent", args[0]) })
 		},
 	}
+}
+
+func (p *program) agentReceipts() *cobra.Command {
+	return &cobra.Command{
+		Use: "receipts ID", Short: "Show how far an agent's record of calls is anchored here", Args: exactly("ID"),
+		Long: `Lists the heads of the agent's record of calls that this relay has seen: each number, its hash, and when. They are signed by the
+relay's key. On the agent's machine 'sallyport-agent audit verify --receipts FILE', with what --json prints here, proves the
+record against them, also if somebody has exchanged everything on that machine.`,
+		Example:           "  sallyport-relay agent receipts 7q0x4m2c9t5v8b1n\n  sallyport-relay agent receipts 7q0x4m2c9t5v8b1n --json >receipts.json",
+		ValidArgsFunction: p.completeAgents,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := p.client()
+			if err != nil {
+				return err
+			}
+			all, err := c.Receipts(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return p.print(all, func(w io.Writer) { printReceipts(w, all) })
+		},
+	}
+}
+
+func printReceipts(w io.Writer, all []tunnel.AuditReceipt) {
+	if len(all) == 0 {
+		fmt.Fprintln(w, "The agent has shown nothing of its record yet. Agents of this version show it each minute.")
+		return
+	}
+	var rows []string
+	for _, r := range all {
+		rows = append(rows, fmt.Sprintf("%s\t%d\t%s", r.Time.Local().Format("2006-01-02 15:04:05"), r.N, r.Hash))
+	}
+	table(w, "SEEN\tRECORD\tHASH", rows)
 }
 
 func (p *program) agentRemove() *cobra.Command {

@@ -30,6 +30,7 @@ import (
 	"sallyport/relay/gateway"
 	"sallyport/relay/store"
 	"sallyport/relay/syslog"
+	"sallyport/tunnel"
 )
 
 const (
@@ -102,6 +103,7 @@ func (a *Admin) Handler() http.Handler {
 		"POST /v1/agents/{id}/revoke":      a.revokeAgent,
 		"POST /v1/agents/{id}/approve":     a.approveAgent,
 		"POST /v1/agents/{id}/refuse":      a.refuseAgent,
+		"GET /v1/agents/{id}/receipts":     a.receipts,
 		"POST /v1/codes/{id}/approve":      a.approveCode,
 		"DELETE /v1/agents/{id}":           a.removeAgent,
 
@@ -325,6 +327,11 @@ func (a *Admin) removeGateway(q *http.Request) (int, any, error) {
 	}
 	a.event(q, "gateway removed", "gateway", name)
 	return http.StatusNoContent, nil, nil
+}
+
+func (a *Admin) receipts(q *http.Request) (int, any, error) {
+	all, err := a.c.Gateways.Receipts(q.PathValue("id"))
+	return http.StatusOK, List[tunnel.AuditReceipt]{all}, err
 }
 
 func (a *Admin) revokeAgent(q *http.Request) (int, any, error) {

@@ -17,6 +17,7 @@ import (
 
 	"sallyport/relay/connector"
 	"sallyport/relay/gateway"
+	"sallyport/tunnel"
 )
 
 // ErrNotRunning says that no relay answers on the socket.
@@ -128,6 +129,12 @@ func (c *Client) DisallowEntra(ctx context.Context, name string, rule gateway.En
 func (c *Client) RemoveGateway(ctx context.Context, name string) error {
 	_, err := call[none](ctx, c, http.MethodDelete, nil, "gateways", name)
 	return err
+}
+
+// Receipts gives a receipt for each head of an agent's record of calls that the relay keeps, the oldest first.
+func (c *Client) Receipts(ctx context.Context, agent string) ([]tunnel.AuditReceipt, error) {
+	l, err := call[List[tunnel.AuditReceipt]](ctx, c, http.MethodGet, nil, "agents", agent, "receipts")
+	return l.Items, err
 }
 
 // RevokeAgent shuts an agent out.

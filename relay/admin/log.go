@@ -220,7 +220,12 @@ func (a *Admin) event(q *http.Request, what string, attrs ...any) {
 	record := slog.NewRecord(time.Now(), slog.LevelInfo, what, 0)
 	record.Add(attrs...)
 	record.Attrs(func(attr slog.Attr) bool { on[attr.Key] = attr.Value.Any(); return true })
-	a.record(q, Change{Actor: who, Event: what, Outcome: OutcomeDone, On: on})
+	a.record(q.Context(), Change{Actor: who, Event: what, Outcome: OutcomeDone, On: on})
+}
+
+// AgentEvent records what an agent did that admins should know of, as events are recorded. It is for gateway.Config.Event.
+func (a *Admin) AgentEvent(ctx context.Context, actor, what string, on map[string]any) {
+	a.record(ctx, Change{Actor: actor, Event: what, Outcome: OutcomeDone, On: on})
 }
 
 // refused records that a change was asked for and not made.
@@ -228,17 +233,17 @@ func (a *Admin) refused(q *http.Request, p *Problem) {
 	if q.Method == http.MethodGet || q.Method == http.MethodHead || dryRun(q) {
 		return
 	}
-	a.record(q, Change{Actor: actor(q.Context()), Event: q.Method + " " + q.URL.Path, Outcome: OutcomeRefused, Detail: p.Detail})
+	a.record(q.Context(), Change{Actor: actor(q.Context()), Event: q.Method + " " + q.URL.Path, Outcome: OutcomeRefused, Detail: p.Detail})
 }
 
-func (a *Admin) record(q *http.Request, c Change) {
+func (a *Admin) record(ctx context.Context, c Change) {
 	c.Time = time.Now().UTC()
 	line, err := json.Marshal(c)
 	if err == nil {
 		if a.c.Forward != nil {
 			a.c.Forward(line)
 		}
-		err = a.c.Store.Record(context.WithoutCancel(q.Context()), line)
+		err = a.c.Store.Record(context.WithoutCancel(ctx), line)
 	}
 	if err != nil {
 		a.c.Log.Error("what an admin did could not be kept on record", "actor", c.Actor, "event", c.Event, "outcome", c.Outcome, "error", err)

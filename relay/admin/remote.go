@@ -50,7 +50,7 @@ var (
 	viewable = map[string]bool{
 		"GET /v1/status": true, "GET /v1/gateways": true, "GET /v1/connectors": true,
 		"GET /v1/connectors/{gateway}/{name}/keys": true, "GET /v1/connectors/{gateway}/{name}/definition": true, "GET /v1/whoami": true,
-		"GET /v1/connectors/{gateway}/{name}/changes": true,
+		"GET /v1/connectors/{gateway}/{name}/changes": true, "GET /v1/agents/{id}/receipts": true,
 	}
 	publishable = map[string]bool{
 		"POST /v1/connectors": true, "PUT /v1/connectors/{gateway}/{name}": true, "DELETE /v1/connectors/{gateway}/{name}": true,

@@ -76,6 +76,8 @@ type Config struct {
 	// takes them from.
 	Tokens TokenVerifier
 	Tenant string
+	// Event takes what admins should find among their events, and who did it ("agent:ID"); nil: nobody. It may block.
+	Event func(ctx context.Context, actor, what string, on map[string]any)
 	// KeyOverlap is how long an agent's old key is good after it was replaced. Default 10 min.
 	KeyOverlap time.Duration
 }
@@ -92,6 +94,7 @@ type Registry struct {
 	c       Config
 	key     ed25519.PrivateKey
 	records *store.Mirror[Record]
+	anchors *store.Mirror[Anchors] // by agent
 	// definitions go with their gateway.
 	definitions *store.Definitions
 	puller      *puller
@@ -114,6 +117,7 @@ type site struct {
 	record atomic.Pointer[Record]
 	links  atomic.Pointer[[]*Link] // replaced, never changed; under Registry.mu
 	clones map[string]Clone        // by agent; members only; under Registry.mu
+	alarms map[string]time.Time    // when admins were told of the agent's record; members only; under Registry.mu
 }
 
 func (s *site) all() []*Link { return *s.links.Load() }
@@ -147,6 +151,12 @@ func New(ctx context.Context, st *store.Store, c Config) (*Registry, error) {
 	if r.records, err = store.NewMirror(ctx, bucket, c.Log, r.reconcile); err != nil {
 		return nil, fmt.Errorf("load the gateways: %w", err)
 	}
+	if bucket, err = st.Bucket(ctx, "anchors"); err != nil {
+		return nil, err
+	}
+	if r.anchors, err = store.NewMirror[Anchors](ctx, bucket, c.Log, nil); err != nil {
+		return nil, fmt.Errorf("load the anchors of agents' records: %w", err)
+	}
 	if r.key, err = loadKey(c.Dir, len(r.records.All()) == 0); err != nil {
 		return nil, fmt.Errorf("load the relay's signing key: %w", err)
 	}
@@ -161,7 +171,13 @@ func (r *Registry) Run(ctx context.Context) error {
 	defer cancel()
 	wg.Go(func() { r.sweep(ctx) })
 	wg.Go(func() { r.pull(ctx) })
-	return r.records.Run(ctx)
+	wg.Go(func() { r.forgetAnchors(ctx) })
+	var anchorsErr error
+	wg.Go(func() { anchorsErr = r.anchors.Run(ctx) })
+	err := r.records.Run(ctx)
+	cancel()
+	wg.Wait()
+	return errors.Join(err, anchorsErr)
 }
 
 // Broken is for how long the store could not be followed; 0 if it can.
@@ -187,12 +203,13 @@ func (r *Registry) reconcile(records map[string]Record) {
 	for name, record := range records {
 		s := old[name]
 		if s == nil {
-			s = &site{clones: map[string]Clone{}}
+			s = &site{clones: map[string]Clone{}, alarms: map[string]time.Time{}}
 			s.links.Store(&[]*Link{})
 		}
 		s.record.Store(&record)
 		next[name] = s
 		maps.DeleteFunc(s.clones, func(id string, _ Clone) bool { return record.agent(id) == nil })
+		maps.DeleteFunc(s.alarms, func(id string, _ time.Time) bool { return record.agent(id) == nil })
 		for _, l := range s.all() {
 			if a := record.agent(l.Agent); a == nil {
 				r.expel(l, "the agent was removed")

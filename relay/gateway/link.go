@@ -33,9 +33,12 @@ type Link struct {
 	offer  atomic.Pointer[Offer] // nil before the agent has made one
 	proved atomic.Pointer[proof] // in the handshake, or later over the link
 
-	proving  atomic.Bool            // a proof is being looked at
-	unread   atomic.Pointer[[]byte] // the last one that came meanwhile
-	outdated atomic.Bool            // its proof has ended, and it is being drained for that
+	proving   atomic.Bool            // a proof is being looked at
+	unread    atomic.Pointer[[]byte] // the last one that came meanwhile
+	anchoring atomic.Bool            // a head of its record is being looked at
+	head      atomic.Pointer[[]byte] // the last one that came meanwhile
+
+	outdated atomic.Bool // its proof has ended, and it is being drained for that
 }
 
 // An Offer is the body of the control message "offer": the APIs that an agent offers. A newer one replaces it.

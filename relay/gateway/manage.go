@@ -123,6 +123,7 @@ func (r *Registry) RemoveGateway(ctx context.Context, name string) error {
 	if err := r.definitions.DeleteGateway(ctx, name); err != nil {
 		return fmt.Errorf("gateway %s was removed, but not what is kept of its APIs: %w", name, err)
 	}
+	r.forgetAnchors(ctx)
 	return nil
 }
 
@@ -139,10 +140,14 @@ func (r *Registry) RevokeAgent(ctx context.Context, id string) error {
 // RemoveAgent forgets an agent. One that is not revoked is shut out by it all the same, in the same write: its links are
 // closed, and the code that it joined with stays used up.
 func (r *Registry) RemoveAgent(ctx context.Context, id string) error {
-	return r.changeAgents(ctx, id, func(record *Record) error {
+	err := r.changeAgents(ctx, id, func(record *Record) error {
 		record.Agents = slices.DeleteFunc(record.Agents, func(a Agent) bool { return a.ID == id })
 		return nil
 	})
+	if err == nil {
+		r.forgetAnchors(ctx)
+	}
+	return err
 }
 
 // changeAgents changes a copy of the record of the agent's gateway.

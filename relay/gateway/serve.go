@@ -288,6 +288,9 @@ func (r *Registry) control(l *Link, kind string, body []byte) {
 	case tunnel.ControlProof:
 		r.prove(l, body)
 		return
+	case tunnel.ControlAuditHead:
+		r.anchor(l, body)
+		return
 	default:
 		return // of a newer version
 	}
