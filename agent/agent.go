@@ -60,6 +60,7 @@ type Agent struct {
 	deps   Deps
 	log    *slog.Logger
 	audit  *audit.Log
+	anchor *anchor
 	links  *link.Links
 	guard  *lockout.Guard // of callers' passwords
 	ship   *shipper
@@ -88,7 +89,7 @@ func New(c *Config, d Deps) (*Agent, error) {
 	if err := mayRun(c, d.Identity); err != nil {
 		return nil, err
 	}
-	a := &Agent{config: *c, deps: d, log: d.Log, guard: lockout.New(), status: newStatus(), replaced: make(chan string, 1), ship: newShipper()}
+	a := &Agent{config: *c, deps: d, log: d.Log, guard: lockout.New(), status: newStatus(), replaced: make(chan string, 1), ship: newShipper(), anchor: newAnchor()}
 	snap, err := a.build(c, nil)
 	dialer, dialErr := NewDialer(c, d)
 	if err = errors.Join(err, dialErr); err != nil {
@@ -111,7 +112,7 @@ func New(c *Config, d Deps) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.audit, err = audit.Open(d.State, audit.Options{Log: d.Log, Key: key, Refuse: c.Audit.OnFailure == auditRefuse}); err != nil {
+	if err := a.openRecord(c, key, relayKey); err != nil {
 		return nil, err
 	}
 	a.links = link.New(link.Config{
@@ -146,6 +147,22 @@ func (a *Agent) recordKey() (func() crypto.Signer, error) {
 	}
 	key, err := identity.RecordKey(a.deps.State)
 	return func() crypto.Signer { return key }, err
+}
+
+// openRecord opens the record and what anchors it at the relay.
+func (a *Agent) openRecord(c *Config, key func() crypto.Signer, relayKey string) (err error) {
+	n := a.anchor
+	n.gateway, n.agent, n.relay, n.key, n.log, n.send = c.Gateway, a.agent, relayKey, key, a.log, a.sendOver
+	if n.receipts, err = audit.OpenReceipts(a.deps.State); err != nil {
+		return err
+	}
+	a.audit, err = audit.Open(a.deps.State, audit.Options{
+		Log: a.log, Key: key, Refuse: c.Audit.OnFailure == auditRefuse, Sealed: n.sealed,
+	})
+	if err == nil {
+		n.seal = a.audit.Seal
+	}
+	return err
 }
 
 // mayRun says why this identity cannot serve this configuration.
@@ -202,8 +219,16 @@ func (a *Agent) Run(ctx context.Context) error {
 	recording.Go(func() { a.keepStatus(late) })
 	recording.Go(func() { a.keepKey(late) })
 	recording.Go(func() { a.keepToken(late) })
+	recording.Go(func() { a.anchor.run(late) })
 	watching.Go(func() { a.describe(ctx) })
-	err := a.links.Run(ctx)
+	linked, unlink := context.WithCancel(late)
+	watching.Go(func() {
+		<-ctx.Done()
+		a.finish(late)
+		unlink()
+	})
+	err := a.links.Run(linked)
+	unlink()
 	watching.Wait()
 	for _, api := range a.now.Load().apis {
 		api.transport.Close()
@@ -232,6 +257,8 @@ func (a *Agent) control(kind string, body []byte) {
 		a.cloneSeen(body)
 	case tunnel.ControlKeyReplaced:
 		a.keyReplaced(body)
+	case tunnel.ControlAuditReceipt, tunnel.ControlAuditRefused:
+		a.anchor.answered(kind, body)
 	}
 }
 

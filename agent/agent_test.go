@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,7 +41,9 @@ type rig struct {
 	links chan *tunnel.Link
 	stop  func()
 
-	called func() // in each call of the API; nil: nothing
+	// anchors answers heads of the record, in the link's reader; nil: as an older relay.
+	anchors func(key ed25519.PrivateKey, l *tunnel.Link, body []byte)
+	called  func() // in each call of the API; nil: nothing
 
 	mu     sync.Mutex
 	offers []string // without definitions
@@ -170,7 +173,11 @@ func (r *rig) serveRelay(key ed25519.PrivateKey, w http.ResponseWriter, q *http.
 		return
 	}
 	last := "" // of this link
+	var self atomic.Pointer[tunnel.Link]
 	l := tunnel.New(ws, tunnel.RelaySide, tunnel.Options{Control: func(kind string, body []byte) {
+		if kind == tunnel.ControlAuditHead && r.anchors != nil {
+			r.anchors(key, self.Load(), body)
+		}
 		if kind == "offer" {
 			r.mu.Lock()
 			r.full = append(r.full, string(body))
@@ -182,6 +189,7 @@ func (r *rig) serveRelay(key ed25519.PrivateKey, w http.ResponseWriter, q *http.
 			r.mu.Unlock()
 		}
 	}})
+	self.Store(l)
 	r.links <- l
 	_ = l.Run(context.Background())
 }
@@ -313,6 +321,9 @@ func (r *rig) checkRecord() {
 	r.t.Helper()
 	var got []string
 	for _, e := range r.events() {
+		if e.Kind == audit.Seal {
+			continue // one as soon as there is a link, one at the end
+		}
 		got = append(got, strings.TrimSpace(fmt.Sprintln(e.Kind, e.Method, e.Path, e.Caller, e.Verdict, e.Rule, e.Status, e.Problem, e.Flow["workflow-run-id"])))
 	}
 	want := []string{
@@ -324,12 +335,11 @@ func (r *rig) checkRecord() {
 		"call PUT /orders/%2e%2e/admin  refused  400 ambiguous-target",
 		"call PATCH /x  refused  503 unknown-api",
 		"stop      0",
-		"seal      0",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		r.t.Errorf("on record:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if rep, err := audit.Verify(r.t.Context(), r.state, []string{r.events()[1].Key}); err != nil || rep.Fault != nil || rep.Sealed != uint64(len(want)) {
+	if rep, err := audit.Verify(r.t.Context(), r.state, []string{r.events()[1].Key}, audit.Witness{}); err != nil || rep.Fault != nil || rep.Sealed != rep.Last || rep.Last <= uint64(len(want)) {
 		r.t.Errorf("the record is not proved to its end: %+v, %v", rep, err)
 	}
 	raw, err := os.ReadFile(r.state.Path("audit/audit.jsonl"))

@@ -83,6 +83,7 @@ func (a *Agent) keyReplaced(body []byte) {
 // up is called for each link that has come up.
 func (a *Agent) up(l *tunnel.Link) {
 	a.offer(l)
+	a.anchor.linked()
 	if a.live != nil && a.live.Unsettled() { // the link was proved with a key that the disk has as the next one
 		select {
 		case a.replaced <- a.live.Fingerprint():

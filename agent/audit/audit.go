@@ -157,6 +157,9 @@ type Options struct {
 	Refuse bool
 	// Key gives the key that seals the record, whenever that is done; nil leaves it unsealed.
 	Key func() crypto.Signer
+	// Sealed is told of each seal when it is on the disk, and of the one that the record ends with when it is opened. It must
+	// not block. Nil: nobody.
+	Sealed func(Head)
 	// Log is told when the disk refuses and when it takes again.
 	Log *slog.Logger
 }
@@ -180,6 +183,7 @@ func (o Options) withDefaults() Options {
 // A Log is the record. Record is safe for concurrent use.
 type Log struct {
 	queue chan entry
+	seals chan chan<- error // of capacity 1 each
 	lost  atomic.Uint64
 	calls string   // what becomes of calls while the disk refuses
 	file  *rotated // used by Run alone
@@ -273,8 +277,41 @@ func (l *Log) Run(ctx context.Context) error {
 			l.writeGap()
 			l.failed(l.file.keep(time.Now()))
 			l.recovered(calm)
+		case sealed := <-l.seals:
+			l.drain()
+			err := l.file.seal()
+			l.failed(err)
+			sealed <- err
 		case <-ctx.Done():
 			return l.finish()
+		}
+	}
+}
+
+// Seal seals what has been recorded so far, now. It must be called while Run runs.
+func (l *Log) Seal(ctx context.Context) error {
+	sealed := make(chan error, 1)
+	select {
+	case l.seals <- sealed:
+	case <-ctx.Done():
+		return fmt.Errorf("seal the audit record: %w", context.Cause(ctx))
+	}
+	select {
+	case err := <-sealed:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("seal the audit record: %w", context.Cause(ctx))
+	}
+}
+
+// drain writes what is queued.
+func (l *Log) drain() {
+	for {
+		select {
+		case e := <-l.queue:
+			l.write(l.batch([]entry{e}))
+		default:
+			return
 		}
 	}
 }
@@ -374,20 +411,13 @@ func (l *Log) recovered(calm time.Duration) {
 }
 
 func (l *Log) finish() error {
-	for {
-		select {
-		case e := <-l.queue:
-			l.write(l.batch([]entry{e}))
-			continue
-		default:
-		}
-		l.writeGap()
-		err := l.file.seal()
-		l.failed(err)
-		l.recovered(0)
-		if l.fault.down {
-			l.log.Error("events are missing at the end of the audit record", "lost", l.lost.Load()+l.fault.lost)
-		}
-		return errors.Join(err, l.file.end())
+	l.drain()
+	l.writeGap()
+	err := l.file.seal()
+	l.failed(err)
+	l.recovered(0)
+	if l.fault.down {
+		l.log.Error("events are missing at the end of the audit record", "lost", l.lost.Load()+l.fault.lost)
 	}
+	return errors.Join(err, l.file.end())
 }

@@ -42,7 +42,7 @@ func recorded(t *testing.T, dir state.Dir, o Options, n int) {
 func verify(t *testing.T, dir state.Dir) *Report {
 	t.Helper()
 	_, fingerprint := testKey("agent")
-	rep, err := Verify(t.Context(), dir, []string{fingerprint})
+	rep, err := Verify(t.Context(), dir, []string{fingerprint}, Witness{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,16 +46,19 @@ func Open(dir state.Dir, o Options) (*Log, error) {
 		return nil, fmt.Errorf("open the audit record: %w", err)
 	}
 	f := &rotated{
-		dir: sub, maxBytes: o.MaxBytes, maxFiles: o.MaxFiles, key: o.Key, unlock: unlock, put: (*os.File).Write, sealAt: time.Now(),
+		dir: sub, maxBytes: o.MaxBytes, maxFiles: o.MaxFiles, key: o.Key, told: o.Sealed, unlock: unlock, put: (*os.File).Write, sealAt: time.Now(),
 	}
 	if err := f.resume(); err != nil {
 		return nil, fmt.Errorf("open the audit record: %w", errors.Join(err, f.end()))
+	}
+	if f.sealed > 0 {
+		f.tell(f.sealAt)
 	}
 	calls := "they go on and are counted"
 	if o.Refuse {
 		calls = "they are refused"
 	}
-	return &Log{queue: make(chan entry, o.Queue), file: f, log: o.Log, calls: calls}, nil
+	return &Log{queue: make(chan entry, o.Queue), seals: make(chan chan<- error), file: f, log: o.Log, calls: calls}, nil
 }
 
 // A rotated file is set aside when it is full; the oldest of those set aside are deleted.
@@ -64,6 +67,7 @@ type rotated struct {
 	maxBytes int64
 	maxFiles int
 	key      func() crypto.Signer
+	told     func(Head) // nil: nobody
 	unlock   func()
 	put      func(*os.File, []byte) (int, error) // (*os.File).Write, or a test's full disk
 	f        *os.File                            // nil after an error: the next write opens it again
@@ -191,7 +195,18 @@ func (r *rotated) seal() error {
 		return err
 	}
 	r.sealed = end.n
-	return r.dir.Write(headFile, lines[start:])
+	if err := r.dir.Write(headFile, lines[start:]); err != nil {
+		return err
+	}
+	r.tell(r.sealAt)
+	return nil
+}
+
+// tell tells of the seal at the end of the record.
+func (r *rotated) tell(at time.Time) {
+	if r.told != nil {
+		r.told(Head{N: r.link.n, Hash: r.link.head(), Time: at})
+	}
 }
 
 func (r *rotated) rotate() error {

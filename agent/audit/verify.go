@@ -26,6 +26,13 @@ type Report struct {
 	Sealed   uint64    `json:"sealed"`
 	SealedAt time.Time `json:"sealedAt,omitzero"`
 	Key      string    `json:"key,omitempty"`
+	// Anchored is the last record that the relay has seen, with all before it, at AnchoredAt by its clock; Unanchored is how
+	// many came since, which who owns this machine and the agent's key could have written anew. Foreign counts receipts of
+	// other relays.
+	Anchored   uint64    `json:"anchored"`
+	AnchoredAt time.Time `json:"anchoredAt,omitzero"`
+	Unanchored uint64    `json:"unanchored"`
+	Foreign    int       `json:"foreignReceipts,omitempty"`
 	// Legacy counts lines of version 1. Nothing proves them but the hash of the last one.
 	Legacy int `json:"legacy,omitempty"`
 	// Torn is the size of a last line without an end, which a crash leaves, or a record that is being written.
@@ -54,9 +61,16 @@ func (f *Fault) Error() string {
 }
 
 // Verify proves the record in a state directory: the chain over all its files, and the seals, which have to be by one of
-// keys (fingerprints). It works beside an agent that writes, and changes nothing. An error means that it could not look.
-func Verify(ctx context.Context, dir state.Dir, keys []string) (*Report, error) {
-	files, head, err := openAll(dir.Sub(subdirectory))
+// keys (fingerprints); and that it agrees with the receipts of the relay. It works beside an agent that writes, and changes
+// nothing. An error means that it could not look.
+func Verify(ctx context.Context, dir state.Dir, keys []string, relay Witness) (*Report, error) {
+	sub, err := dir.Sub(subdirectory)
+	var anchored anchors
+	var forged *Fault
+	if err == nil { // before the files, so that no receipt is newer than they are
+		anchored, forged, err = relay.check(sub)
+	}
+	files, head, err := openAll(sub, err)
 	defer func() {
 		for _, f := range files {
 			f.Close() // it was only read
@@ -65,7 +79,7 @@ func Verify(ctx context.Context, dir state.Dir, keys []string) (*Report, error) 
 	if err != nil {
 		return nil, fmt.Errorf("verify the audit record: %w", err)
 	}
-	w := &walker{keys: keys, rep: &Report{}}
+	w := &walker{keys: keys, rep: &Report{Foreign: anchored.alien}, anchored: anchored}
 	if fault := w.setHead(head); fault != nil {
 		w.rep.Fault = fault
 	}
@@ -76,13 +90,21 @@ func Verify(ctx context.Context, dir state.Dir, keys []string) (*Report, error) 
 		}
 		if fault != nil {
 			w.rep.Fault = fault
-			return w.rep, nil
+			return w.rep.counted(), nil
 		}
 	}
 	if w.rep.Fault == nil {
 		w.rep.Fault = w.end()
 	}
-	return w.rep, nil
+	if w.rep.Fault == nil {
+		w.rep.Fault = forged
+	}
+	return w.rep.counted(), nil
+}
+
+func (r *Report) counted() *Report {
+	r.Unanchored = r.Last - min(r.Last, max(r.Anchored, r.First-min(r.First, 1)))
+	return r
 }
 
 // openTries bounds how often the files are opened anew because a running agent set one aside meanwhile.
@@ -139,6 +161,7 @@ type walker struct {
 	head     *record
 	headOK   bool
 	seals    int
+	anchored anchors
 }
 
 func (w *walker) setHead(line []byte) *Fault {
@@ -216,7 +239,19 @@ func (w *walker) take(line []byte) (what string, n uint64) {
 	}
 	w.at = link{r.N, r.h}
 	w.rep.Last = r.N
+	if what := w.anchor(); what != "" {
+		return what, r.N
+	}
 	return w.own(&r, prev)
+}
+
+// anchor compares the last record that was taken with the relay's receipt for it.
+func (w *walker) anchor() (what string) {
+	one, seen, what := w.anchored.against(w.at)
+	if seen && what == "" {
+		w.rep.Anchored, w.rep.AnchoredAt = one.N, one.Time
+	}
+	return what
 }
 
 // begin takes the first record that is left.
@@ -239,7 +274,7 @@ func (w *walker) begin(r *record) (what string) {
 	}
 	w.at = link{r.Last, h}
 	w.gone, w.goneHead = &link{r.Last, h}, r.Head
-	return ""
+	return w.anchor()
 }
 
 // own judges what the chain says of itself.
@@ -275,6 +310,9 @@ func (w *walker) end() *Fault {
 	switch {
 	case w.gone != nil && (w.noted == 0 || w.noted > w.rep.Sealed):
 		return &Fault{File: current, N: 1, What: fmt.Sprintf("what stood before record %d is missing, and no sealed checkpoint says that it was deleted in order", w.rep.First)}
+	case w.anchored.last != nil && w.anchored.last.N > w.at.n:
+		return &Fault{File: current, N: w.at.n + 1, What: fmt.Sprintf("records up to %d are missing at the end: the relay gave a receipt for it at %s",
+			w.anchored.last.N, w.anchored.last.Time.UTC().Format(time.RFC3339))}
 	case w.head != nil && w.head.N > w.at.n:
 		return &Fault{File: current, N: w.at.n + 1, What: fmt.Sprintf("records up to %d were sealed and are missing at the end", w.head.N)}
 	case w.head != nil && !w.headOK:

@@ -110,3 +110,19 @@ func RecordKeys(dir state.Dir) ([]string, error) {
 	}
 	return keys, nil
 }
+
+// RelayKey is the fingerprint of the relay's signing key that the identity in dir has pinned; empty if there is none. Nothing
+// is unsealed for it.
+func RelayKey(dir state.Dir) (string, error) {
+	data, err := dir.Read(fileName, fileLimit)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	} else if err != nil {
+		return "", fmt.Errorf("read which relay the agent has pinned: %w", err)
+	}
+	var f file
+	if err := json.Unmarshal(data, &f); err != nil {
+		return "", fmt.Errorf("read which relay the agent has pinned: %s is damaged: restore it from a backup", dir.Path(fileName))
+	}
+	return f.RelayKey, nil
+}
