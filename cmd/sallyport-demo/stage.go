@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -214,15 +215,16 @@ func until(ctx context.Context, holds func() (bool, error)) error {
 	}
 }
 
-// waitForLine gives the line of a file that holds text; records are written a moment after the answer.
-func waitForLine(ctx context.Context, file, text string) (line string, err error) {
+// waitForLine gives the line of a file that holds all of the texts; records are written a moment after the answer.
+func waitForLine(ctx context.Context, file string, texts ...string) (line string, err error) {
 	err = until(ctx, func() (bool, error) {
 		data, err := os.ReadFile(file)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return false, err
 		}
 		for l := range bytes.Lines(data) {
-			if bytes.Contains(l, []byte(text)) && bytes.HasSuffix(l, []byte("\n")) {
+			lacks := func(text string) bool { return !bytes.Contains(l, []byte(text)) }
+			if !slices.ContainsFunc(texts, lacks) && bytes.HasSuffix(l, []byte("\n")) {
 				line = strings.TrimSpace(string(l))
 				return true, nil
 			}

@@ -254,13 +254,17 @@ func (s *story) record(ctx context.Context) error {
 	if id == "" {
 		return errors.New("the answer has no X-Request-Id")
 	}
-	for _, side := range []struct{ name, file string }{{"relay", s.stage.accessLog()}, {"agent", s.stage.auditLog()}} {
-		line, err := waitForLine(ctx, side.file, id)
+	for _, side := range []struct{ name, file, part string }{
+		{"relay", s.stage.accessLog(), ""},
+		{"agent, before the call", s.stage.auditLog(), `"event":"call"`},
+		{"agent, after it", s.stage.auditLog(), `"event":"done"`},
+	} {
+		line, err := waitForLine(ctx, side.file, id, side.part)
 		if err != nil {
-			return fmt.Errorf("the %s's record: %w", side.name, err)
+			return fmt.Errorf("the record of the %s: %w", side.name, err)
 		}
 		s.say("%s: %s", side.name, line)
-		if side.name == "agent" && !strings.Contains(line, `"auth":"ntlm"`) {
+		if side.name == "agent, after it" && !strings.Contains(line, `"auth":"ntlm"`) {
 			return errors.New("the agent's record does not say how it signed on")
 		}
 	}
