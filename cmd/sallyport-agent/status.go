@@ -54,7 +54,7 @@ func (p *program) showStatus(asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	dir, err := p.openState() // to look at it makes none
+	dir, err := p.openState()                                      // to look at it makes none
 	if errors.Is(err, fs.ErrNotExist) && c.Identity.Entra != nil { // it needs none before it runs
 		r := statusReport{Gateway: c.Gateway, Relay: c.Relay, Entra: c.Identity.Entra.Credential, Told: &agent.Told{}}
 		return r.write(p.out, asJSON)
