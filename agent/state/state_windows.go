@@ -5,65 +5,59 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
 )
 
-// makeDir makes the directory with a DACL of its own, which its files inherit: ProgramData lets every user read.
+// makeDir makes the directory, and those above it that are missing, each with an access list of its own from its first
+// moment: ProgramData lets every user read, and make files.
 func makeDir(path string) error {
-	if _, err := os.Stat(path); err == nil {
+	if _, err := os.Lstat(path); err == nil {
 		return nil
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		return err
+	if up := filepath.Dir(path); up != path {
+		if err := makeDir(up); err != nil {
+			return err
+		}
 	}
-	owner, err := ownSID()
+	a, err := whoMay()
 	if err != nil {
 		return err
 	}
-	// Protected (P): SYSTEM, Administrators and the agent's own account, inherited by files and directories.
-	sd, err := windows.SecurityDescriptorFromString("D:P(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)(A;OICI;FA;;;" + owner + ")")
+	sd, err := windows.SecurityDescriptorFromString(a.descriptor(true, modify))
 	if err != nil {
 		return fmt.Errorf("make the access list of %s: %w", path, err)
 	}
-	dacl, _, err := sd.DACL()
+	name, err := windows.UTF16PtrFromString(path)
 	if err != nil {
-		return fmt.Errorf("make the access list of %s: %w", path, err)
+		return err
 	}
-	err = windows.SetNamedSecurityInfo(path, windows.SE_FILE_OBJECT,
-		windows.DACL_SECURITY_INFORMATION|windows.PROTECTED_DACL_SECURITY_INFORMATION, nil, nil, dacl, nil)
-	if err != nil {
-		return fmt.Errorf("set the access list of %s: %w", path, err)
+	sa := windows.SecurityAttributes{Length: uint32(unsafe.Sizeof(windows.SecurityAttributes{})), SecurityDescriptor: sd}
+	if err := windows.CreateDirectory(name, &sa); err != nil && !errors.Is(err, windows.ERROR_ALREADY_EXISTS) {
+		return &fs.PathError{Op: "mkdir", Path: path, Err: err}
 	}
 	return nil
 }
 
-func ownSID() (string, error) {
-	user, err := windows.GetCurrentProcessToken().GetTokenUser()
-	if err != nil {
-		return "", fmt.Errorf("find out the own account: %w", err)
-	}
-	return user.User.Sid.String(), nil
-}
-
 func checkDir(path string) error {
-	info, err := os.Stat(path)
+	info, err := os.Lstat(path)
 	if err != nil {
 		return fmt.Errorf("state directory: %w", err)
+	}
+	if info.Mode()&(fs.ModeSymlink|fs.ModeIrregular) != 0 {
+		return fmt.Errorf("state directory %s is a link, which others could turn elsewhere; name the real folder", path)
 	}
 	if !info.IsDir() {
 		return fmt.Errorf("state directory %s is not a directory", path)
 	}
-	return checkAccess(path, write, "write in it")
+	return checkAccess(path, changeData, readData|changeData, "use what is in it")
 }
 
-func checkWritable(path string) error { return checkAccess(path, write, "write it") }
-
-// write is any right by which content is changed.
-const write = windows.FILE_WRITE_DATA | windows.FILE_APPEND_DATA | windows.GENERIC_WRITE | windows.GENERIC_ALL
+func checkWritable(path string) error { return checkAccess(path, changeData, 0, "write it") }
 
 func checkFile(f *os.File) error {
 	info, err := f.Stat()
@@ -73,49 +67,64 @@ func checkFile(f *os.File) error {
 	if !info.Mode().IsRegular() {
 		return fmt.Errorf("%s is not a regular file", f.Name())
 	}
-	const read = windows.FILE_READ_DATA | windows.GENERIC_READ | windows.GENERIC_ALL
-	return checkAccess(f.Name(), read, "read it")
-}
-
-// checkAccess refuses a path that grants a right of mask to everybody, to all who signed on, or to all users.
-func checkAccess(path string, mask windows.ACCESS_MASK, what string) error {
-	sd, err := windows.GetNamedSecurityInfo(path, windows.SE_FILE_OBJECT, windows.DACL_SECURITY_INFORMATION)
-	if err != nil {
-		return fmt.Errorf("read the access list of %s: %w", path, err)
-	}
-	dacl, _, err := sd.DACL()
-	if err != nil {
-		return fmt.Errorf("read the access list of %s: %w", path, err)
-	}
-	exposed := dacl == nil // no list: everybody may do everything
-	for i := uint32(0); !exposed && i < uint32(dacl.AceCount); i++ {
-		var ace *windows.ACCESS_ALLOWED_ACE
-		if err := windows.GetAce(dacl, i, &ace); err != nil {
-			return fmt.Errorf("read the access list of %s: %w", path, err)
-		}
-		if ace.Header.AceType != windows.ACCESS_ALLOWED_ACE_TYPE || ace.Header.AceFlags&windows.INHERIT_ONLY_ACE != 0 {
-			continue
-		}
-		exposed = ace.Mask&mask != 0 && isMany((*windows.SID)(unsafe.Pointer(&ace.SidStart)))
-	}
-	if exposed {
-		return fmt.Errorf("%s is %w: other accounts may %s; mend with: "+
-			`icacls "%s" /inheritance:r /grant:r SYSTEM:F Administrators:F`, path, ErrExposed, what, path)
-	}
-	return nil
-}
-
-func isMany(sid *windows.SID) bool {
-	return sid.IsWellKnown(windows.WinWorldSid) ||
-		sid.IsWellKnown(windows.WinAuthenticatedUserSid) ||
-		sid.IsWellKnown(windows.WinBuiltinUsersSid) ||
-		sid.IsWellKnown(windows.WinBuiltinGuestsSid)
+	return checkAccess(f.Name(), readData|changeData, 0, "use it")
 }
 
 // syncDir has nothing to do: NTFS journals the rename, and a directory cannot be flushed.
 func syncDir(string) error { return nil }
 
-// On Windows the directory's access list is inherited, whoever makes a file.
+// adopt has nothing to do: who makes a directory makes it for the service's accounts as well.
 func (d Dir) adopt(string) error { return nil }
 
-func (d Dir) adoptFile(*os.File) error { return nil }
+// adoptFile closes a file to others if what it inherited from its folder does not.
+func (d Dir) adoptFile(f *os.File) error {
+	if checkFile(f) == nil {
+		return nil
+	}
+	return set(f.Name(), modify, windows.DACL_SECURITY_INFORMATION)
+}
+
+// set gives a path, which is no link, the access list of what this process makes.
+func set(path, rights string, info windows.SECURITY_INFORMATION) error {
+	a, err := whoMay()
+	if err != nil {
+		return err
+	}
+	h, data, err := openItself(path)
+	if err != nil {
+		return fmt.Errorf("set the access list of %s: %w", path, err)
+	}
+	defer windows.CloseHandle(h)
+	dir := data.FileAttributes&windows.FILE_ATTRIBUTE_DIRECTORY != 0
+	sd, err := windows.SecurityDescriptorFromString(a.descriptor(dir, rights))
+	if err != nil {
+		return fmt.Errorf("make the access list of %s: %w", path, err)
+	}
+	if err := windows.SetKernelObjectSecurity(h, info|windows.PROTECTED_DACL_SECURITY_INFORMATION, sd); err != nil {
+		return fmt.Errorf("set the access list of %s: %w", path, err)
+	}
+	return nil
+}
+
+// openItself opens a path to change its access list, and follows no link.
+func openItself(path string) (windows.Handle, *windows.ByHandleFileInformation, error) {
+	name, err := windows.UTF16PtrFromString(path)
+	if err != nil {
+		return 0, nil, err
+	}
+	const share = windows.FILE_SHARE_READ | windows.FILE_SHARE_WRITE | windows.FILE_SHARE_DELETE
+	const flags = windows.FILE_FLAG_BACKUP_SEMANTICS | windows.FILE_FLAG_OPEN_REPARSE_POINT
+	h, err := windows.CreateFile(name, windows.READ_CONTROL|windows.WRITE_DAC, share, nil, windows.OPEN_EXISTING, flags, 0)
+	if err != nil {
+		return 0, nil, err
+	}
+	var data windows.ByHandleFileInformation
+	if err = windows.GetFileInformationByHandle(h, &data); err == nil && data.FileAttributes&windows.FILE_ATTRIBUTE_REPARSE_POINT != 0 {
+		err = errors.New("it is a link")
+	}
+	if err != nil {
+		windows.CloseHandle(h)
+		return 0, nil, err
+	}
+	return h, &data, nil
+}
