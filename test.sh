@@ -131,6 +131,10 @@ missing_packages() {
   command -v debootstrap >/dev/null || echo debootstrap
   command -v systemd-nspawn >/dev/null || echo systemd-container
   command -v javac >/dev/null || echo default-jdk-headless
+  [ "$(uname -m)" = x86_64 ] || return 0 # the trials on Windows
+  [ -x /usr/lib/wine/wine64 ] || [ -x /usr/bin/wine64 ] || echo wine wine64
+  command -v x86_64-w64-mingw32-gcc >/dev/null || echo gcc-mingw-w64-x86-64-win32
+  command -v ntlm_auth >/dev/null || echo winbind
 }
 
 # newman runs the Postman collections that the relay makes, as makers do. It is no Debian package.
@@ -246,6 +250,18 @@ packages() {
   fi
 }
 
+# windows_trials runs the programs for Windows under Wine, in a prefix of their own.
+windows_trials() {
+  section "on Windows (Wine)"
+  local missing
+  missing=$(bash -c '. test/lab/windows/wine.sh && wine_missing')
+  if [ -n "$missing" ]; then
+    cannot "the agent on Windows" "$missing"
+  else
+    check "the agent on Windows, by Wine" 600 env TMPDIR="$T/tmp" test/lab/windows/run.sh
+  fi
+}
+
 demo() {
   section "the demo"
   check "sallyport-demo --once" 60 env TMPDIR="$T/tmp" "$T/bin/linux-$(go env GOARCH)/sallyport-demo" --once
@@ -317,6 +333,7 @@ main() {
     [ -z "$lab_reason" ] || cannot "the Active Directory lab" "$lab_reason"
     cross_builds
     packages
+    windows_trials
     demo
     skew
     fuzz
