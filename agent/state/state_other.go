@@ -39,6 +39,9 @@ func (d Dir) adoptFile(f *os.File) error {
 	return f.Chown(uid, gid)
 }
 
+// ReadOnly has nothing to do here: the configuration is root's.
+func (d Dir) ReadOnly(string) error { return nil }
+
 func checkDir(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {

@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/windows"
+
+	"sallyport/internal/access"
 )
 
 // makeDir makes the directory, and those above it that are missing, each with an access list of its own from its first
@@ -54,10 +56,10 @@ func checkDir(path string) error {
 	if !info.IsDir() {
 		return fmt.Errorf("state directory %s is not a directory", path)
 	}
-	return checkAccess(path, changeData, readData|changeData, "use what is in it")
+	return checkAccess(path, access.Change, access.Read|access.Change, "use what is in it")
 }
 
-func checkWritable(path string) error { return checkAccess(path, changeData, 0, "write it") }
+func checkWritable(path string) error { return checkAccess(path, access.Change, 0, "write it") }
 
 func checkFile(f *os.File) error {
 	info, err := f.Stat()
@@ -67,7 +69,7 @@ func checkFile(f *os.File) error {
 	if !info.Mode().IsRegular() {
 		return fmt.Errorf("%s is not a regular file", f.Name())
 	}
-	return checkAccess(f.Name(), readData|changeData, 0, "use it")
+	return checkAccess(f.Name(), access.Read|access.Change, 0, "use it")
 }
 
 // syncDir has nothing to do: NTFS journals the rename, and a directory cannot be flushed.
@@ -81,15 +83,15 @@ func (d Dir) adoptFile(f *os.File) error {
 	if checkFile(f) == nil {
 		return nil
 	}
-	return set(f.Name(), modify, windows.DACL_SECURITY_INFORMATION)
-}
-
-// set gives a path, which is no link, the access list of what this process makes.
-func set(path, rights string, info windows.SECURITY_INFORMATION) error {
 	a, err := whoMay()
 	if err != nil {
 		return err
 	}
+	return a.set(f.Name(), modify)
+}
+
+// set gives a path, which is no link and has no other name, the access list of what is made for these accounts.
+func (a *accounts) set(path, rights string) error {
 	h, data, err := openItself(path)
 	if err != nil {
 		return fmt.Errorf("set the access list of %s: %w", path, err)
@@ -100,7 +102,7 @@ func set(path, rights string, info windows.SECURITY_INFORMATION) error {
 	if err != nil {
 		return fmt.Errorf("make the access list of %s: %w", path, err)
 	}
-	if err := windows.SetKernelObjectSecurity(h, info|windows.PROTECTED_DACL_SECURITY_INFORMATION, sd); err != nil {
+	if err := windows.SetKernelObjectSecurity(h, windows.DACL_SECURITY_INFORMATION|windows.PROTECTED_DACL_SECURITY_INFORMATION, sd); err != nil {
 		return fmt.Errorf("set the access list of %s: %w", path, err)
 	}
 	return nil
@@ -120,7 +122,9 @@ func openItself(path string) (windows.Handle, *windows.ByHandleFileInformation, 
 	}
 	var data windows.ByHandleFileInformation
 	if err = windows.GetFileInformationByHandle(h, &data); err == nil && data.FileAttributes&windows.FILE_ATTRIBUTE_REPARSE_POINT != 0 {
-		err = errors.New("it is a link")
+		err = errors.New("it is a link; remove it")
+	} else if err == nil && data.FileAttributes&windows.FILE_ATTRIBUTE_DIRECTORY == 0 && data.NumberOfLinks > 1 {
+		err = errors.New("it has another name elsewhere; remove it")
 	}
 	if err != nil {
 		windows.CloseHandle(h)

@@ -76,7 +76,7 @@ func (p *program) join(ctx context.Context, f joinFlags) error {
 		// It has joined, and was stopped before it could write agent.yaml: that is all that is left to do.
 		if id, err := identity.Load(dir); err == nil && id.Joined && id.RelayKey == j.RelayKey && id.Gateway == j.Gateway {
 			fmt.Fprintf(p.out, "This agent has joined gateway %s at %s already, as agent %s.\n", id.Gateway, id.Relay, id.Agent)
-			return p.firstConfig(there, j, f, dir.String())
+			return p.firstConfig(there, j, f, dir)
 		}
 	}
 	dialer, err := p.joinDialer(c, j, f, dir)
@@ -95,7 +95,7 @@ func (p *program) join(ctx context.Context, f joinFlags) error {
 		fmt.Fprintf(p.out, "\nWaiting for approval, fingerprint %s.\nAn admin of the relay compares it and approves this agent "+
 			"('sallyport-relay agent approve %s'); it links by itself then.\n", id.Fingerprint(), id.Agent)
 	}
-	return p.firstConfig(there, j, f, dir.String())
+	return p.firstConfig(there, j, f, dir)
 }
 
 // joinDialer gets to the relay as the configuration says, or else the flags.
@@ -132,11 +132,14 @@ func (p *program) dialer(c *agent.Config, dir state.Dir) (*link.Dialer, error) {
 const proxyAsService = "service"
 
 // firstConfig writes agent.yaml if there is none, and says what to do next.
-func (p *program) firstConfig(there bool, j tunnel.JoinString, f joinFlags, dir string) error {
+func (p *program) firstConfig(there bool, j tunnel.JoinString, f joinFlags, dir state.Dir) error {
 	self := "sallyport-agent "
 	if !there {
-		if err := writeNew(p.config, firstConfig(j, f, dir, p.config)); err != nil {
+		if err := writeNew(p.config, firstConfig(j, f, dir.String(), p.config)); err != nil {
 			return fmt.Errorf("the agent has joined, but the first configuration could not be written: %w", err)
+		}
+		if err := dir.ReadOnly(p.config); err != nil {
+			return fmt.Errorf("the agent has joined, but its service could change the first configuration: %w", err)
 		}
 		fmt.Fprintf(p.out, "Wrote a first configuration: %s. It allows nothing yet.\n", p.config)
 	}
