@@ -10,7 +10,7 @@ import (
 )
 
 // defaultConfig is where agent.yaml is.
-const defaultConfig = "/etc/sallyport/agent.yaml"
+func defaultConfig() string { return "/etc/sallyport/agent.yaml" }
 
 // hangups gives a signal for each SIGHUP until ctx ends: read the configuration again.
 func hangups(ctx context.Context) <-chan struct{} {

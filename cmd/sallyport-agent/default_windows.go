@@ -1,9 +1,14 @@
 package main
 
-import "context"
+import (
+	"context"
+	"path/filepath"
+
+	"sallyport/agent"
+)
 
 // defaultConfig is where agent.yaml is.
-const defaultConfig = `C:\ProgramData\Sallyport\agent.yaml`
+func defaultConfig() string { return filepath.Join(agent.DefaultState(), "agent.yaml") }
 
 // hangups gives nothing: Windows has no such signal, the file is watched.
 func hangups(context.Context) <-chan struct{} { return nil }

@@ -32,32 +32,37 @@ type program struct {
 	state    string // --state
 	logLevel string
 	logForm  string
+
+	// events takes the log instead of standard error, which a service of Windows does not have; nil otherwise.
+	events func(slog.Leveler) slog.Handler
 }
 
-const longHelp = `sallyport-agent runs inside a company's network. It opens outbound links to a relay in the cloud and calls
+func longHelp() string {
+	return `sallyport-agent runs inside a company's network. It opens outbound links to a relay in the cloud and calls
 internal APIs for it: those, and only those, that its own agent.yaml allows. It listens nowhere.
 
 First steps:
   sallyport-agent join                 # paste the join string that 'sallyport-relay gateway add' printed
-  edit ` + defaultConfig + `      # which APIs, and what of them may be called
-  sallyport-agent config check ` + defaultConfig + `
+  edit ` + defaultConfig() + `      # which APIs, and what of them may be called
+  sallyport-agent config check ` + defaultConfig() + `
   sallyport-agent run
   sallyport-agent check                # says what is wrong where something is, and what to do
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 'policy test' says refused, 4 'audit verify' says altered; 'service status' has its own.
 Environment: SALLYPORT_STATE is the state directory, as --state; HTTPS_PROXY and NO_PROXY say how the relay is reached
 unless agent.yaml does.`
+}
 
 // run makes one run of the command line.
 func run(ctx context.Context, args []string, s streams, getenv func(string) string) error {
 	p := &program{streams: s, getenv: getenv}
 	root := &cobra.Command{
 		Use: "sallyport-agent", Short: "Call internal APIs for a relay in the cloud, by an allow-list decided inside",
-		Long: longHelp, SilenceErrors: true, SilenceUsage: true, Args: cobra.NoArgs,
+		Long: longHelp(), SilenceErrors: true, SilenceUsage: true, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	f := root.PersistentFlags()
-	f.StringVar(&p.config, "config", defaultConfig, "path of agent.yaml")
+	f.StringVar(&p.config, "config", defaultConfig(), "path of agent.yaml")
 	f.StringVar(&p.state, "state", "", "directory of the agent's key, secrets and record (default: agent.yaml's 'state', or "+agent.DefaultState()+")")
 	f.StringVar(&p.logLevel, "log-level", "", "debug, info, warn or error (default: agent.yaml's, or info)")
 	f.StringVar(&p.logForm, "log-format", "", "text or json (default: agent.yaml's, or text)")
@@ -148,6 +153,9 @@ func (p *program) logger(c agent.Log) (*slog.Logger, *slog.LevelVar, error) {
 	level := new(slog.LevelVar)
 	if text := cmp.Or(p.logLevel, c.Level, "info"); level.UnmarshalText([]byte(text)) != nil {
 		return nil, nil, fmt.Errorf("log level %q is none of debug, info, warn, error", text)
+	}
+	if p.events != nil {
+		return slog.New(p.events(level)), level, nil
 	}
 	o := &slog.HandlerOptions{Level: level}
 	switch form := cmp.Or(p.logForm, c.Format, "text"); form {

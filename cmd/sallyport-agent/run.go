@@ -25,11 +25,13 @@ func (p *program) runCommand() *cobra.Command {
 does. agent.yaml is read again when it changes and on SIGHUP; a broken file changes nothing and is logged. SIGTERM and
 Ctrl-C drain: no new calls, running ones may end within drain_timeout.`,
 		Example: "  sallyport-agent run\n  sallyport-agent run --config ./agent.yaml --state ./state --log-format json",
-		RunE:    does(func(ctx context.Context, _ []string) error { return p.serve(ctx) }),
+		RunE:    does(func(ctx context.Context, _ []string) error { return p.serve(ctx, func() {}) }),
 	}
 }
 
-func (p *program) serve(ctx context.Context) error {
+// serve runs the agent until ctx ends, and calls up as soon as it can be said to run: everything that is wrong here has been
+// found by then. That does not wait for the network.
+func (p *program) serve(ctx context.Context, up func()) error {
 	c, err := agent.ReadConfig(p.config)
 	if err != nil {
 		return err
@@ -63,6 +65,7 @@ func (p *program) serve(ctx context.Context) error {
 		return err
 	}
 	log.Info("agent starts", "version", version(), "identity", a.Identity(), "relay", c.Relay, "config", p.config, "state", dir.String())
+	up()
 	ballast := make([]byte, ballastSize)
 	err = a.Run(ctx)
 	runtime.KeepAlive(ballast)

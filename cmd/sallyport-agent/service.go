@@ -14,19 +14,19 @@ import (
 	"sallyport/internal/service"
 )
 
-// serviceName is what the Windows service manager and the event log know the agent by.
-const serviceName = "SallyportAgent"
+// serviceName is what systemd, Windows' service manager and its event log know the agent by.
+const serviceName = "sallyport-agent"
 
 // stopMargin is what a stop may take beyond drain_timeout: streams are cut and the record is written.
 const stopMargin = 15 * time.Second
 
 func (p *program) serviceCommand() *cobra.Command {
-	return service.Commands("sallyport-agent", p.serviceSpec, service.Frame{
+	return p.withServe(service.Commands(serviceName, p.serviceSpec, service.Frame{
 		Out: p.out, None: exactly(0, 0, ""), Group: group,
 		Does: func(f func(context.Context) error) func(*cobra.Command, []string) error {
 			return does(func(ctx context.Context, _ []string) error { return f(ctx) })
 		},
-	})
+	}))
 }
 
 // serviceSpec describes the agent's service. A broken configuration does not keep anybody from stopping it.
@@ -43,12 +43,19 @@ func (p *program) serviceSpec() (service.Spec, error) {
 	if err != nil {
 		return service.Spec{}, fmt.Errorf("--state: %w", err)
 	}
-	return service.Spec{
-		Name: "sallyport-agent", WindowsName: serviceName, Display: "Sallyport agent",
+	spec := service.Spec{
+		Name: serviceName, Display: "Sallyport agent",
 		Description: "Calls internal APIs for a relay in the cloud: those, and only those, that its agent.yaml allows.",
 		Unit:        linux.AgentUnit, Packaged: "/usr/bin/sallyport-agent", Arguments: []string{"run"},
-		Config: config, DefaultConfig: defaultConfig, State: state, DefaultState: agent.DefaultState(),
-		First: "'sallyport-agent join', then 'sallyport-agent service start'",
-		Stop:  max(c.DrainTimeout, 30*time.Second) + stopMargin,
-	}, nil
+		WindowsArguments: []string{"service", serveCommand},
+		Config:           config, DefaultConfig: defaultConfig(), State: state, DefaultState: agent.DefaultState(),
+		First:    "'sallyport-agent join', then 'sallyport-agent service start'",
+		Stop:     max(c.DrainTimeout, 30*time.Second) + stopMargin,
+		Password: func(ctx context.Context, prompt string) (string, error) { return p.readSecretly(ctx, "", prompt) },
+	}
+	guarded(&spec)
+	return spec, nil
 }
+
+// serveCommand is the command below 'service' by which Windows' service manager runs the agent.
+const serveCommand = "run"

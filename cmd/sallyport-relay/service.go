@@ -45,7 +45,7 @@ func (p *program) serviceSpec() (service.Spec, error) {
 		drain = max(drain, c.Timeouts.Drain)
 	}
 	return service.Spec{
-		Name: "sallyport-relay", WindowsName: "SallyportRelay", Display: "Sallyport relay",
+		Name: "sallyport-relay", Display: "Sallyport relay",
 		Description: "Publishes internal REST APIs that agents reach from inside.",
 		Unit:        linux.RelayUnit, Packaged: "/usr/bin/sallyport-relay", Arguments: []string{"serve"},
 		Config: config, DefaultConfig: serviceConfig, NameConfig: true, State: serviceState, DefaultState: serviceState,

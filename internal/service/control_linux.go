@@ -212,11 +212,3 @@ func bounded(ctx context.Context, limit time.Duration, f func() error) error {
 		return fmt.Errorf("given up after %s: %w", limit, ctx.Err())
 	}
 }
-
-// errNotInstalled is what start, stop and restart say.
-func errNotInstalled(s Spec) error {
-	return fmt.Errorf("the service is not installed; '%s service install' does that", s.Name)
-}
-
-// errRights says that the command needs more rights.
-var errRights = errors.New("this needs the rights of an administrator")

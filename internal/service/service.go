@@ -1,5 +1,5 @@
-// Package service makes a program of ours a service of systemd and rules it, through kardianos/service where that can do it;
-// on other systems its functions say that they cannot. It is for the commands 'sallyport-agent service ...' and
+// Package service makes a program of ours a service of systemd or of Windows and rules it, through kardianos/service where that
+// can do it; on other systems its functions say that they cannot. It is for the commands 'sallyport-agent service ...' and
 // 'sallyport-relay service ...'; what a service does while it runs is not its business.
 //
 // Install looks at every part on its own (account, folders, unit or registration, start at boot) and does what is missing or
@@ -10,6 +10,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -18,14 +19,14 @@ import (
 // A Spec is what there is to know of one service.
 type Spec struct {
 	Name        string // of the unit, of the command, and of the account on Linux
-	WindowsName string
 	Display     string
 	Description string
 	// Unit is the text of the unit that the packages bring; it runs Packaged.
 	Unit     string
 	Packaged string
-	// Arguments are those of the command that serves, without the files below.
-	Arguments []string
+	// Arguments are those of the command that serves, without the files below; WindowsArguments those of the one that calls
+	// Serve. A program without them is no service on Windows.
+	Arguments, WindowsArguments []string
 	// Config and State are absolute paths; the defaults are those in Unit, and are not named in the command.
 	Config, DefaultConfig string
 	State, DefaultState   string
@@ -35,6 +36,11 @@ type Spec struct {
 	First string
 	// Account is the one to run as; empty: the service's own.
 	Account string
+	// Secure gives the state folder to the account alone; Secured says whether it has. On Windows; on Linux they are not called.
+	Secured func(account string) bool
+	Secure  func(account string) error
+	// Password asks for the account's, where one is needed (Windows).
+	Password func(ctx context.Context, prompt string) (string, error)
 	// Stop is how long the program may take to stop, its drain included. The unit lets it have that.
 	Stop time.Duration
 }
@@ -105,3 +111,11 @@ func carry(ctx context.Context, w io.Writer, dry bool, steps []step) error {
 	}
 	return nil
 }
+
+// errNotInstalled is what start, stop and restart say.
+func errNotInstalled(s Spec) error {
+	return fmt.Errorf("the service is not installed; '%s service install' does that", s.Name)
+}
+
+// errRights says that the command needs more rights.
+var errRights = errors.New("this needs the rights of an administrator")

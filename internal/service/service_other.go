@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux && !windows
 
 package service
 
@@ -10,9 +10,9 @@ import (
 
 const exampleAccount = "svc-sallyport"
 
-const installHelp = `The program installs itself as a service on Linux alone.`
+const installHelp = `The program installs itself as a service on Linux and Windows alone.`
 
-var errSystem = errors.New("the program installs itself as a service on Linux alone")
+var errSystem = errors.New("the program installs itself as a service on Linux and Windows alone")
 
 // Install has nothing to do here; as the others, it says so.
 func Install(context.Context, io.Writer, Spec, bool) error { return errSystem }

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+	winlog "golang.org/x/sys/windows/svc/eventlog"
+
+	"sallyport/agent"
+	"sallyport/agent/state"
+	"sallyport/internal/eventlog"
+	"sallyport/internal/service"
+)
+
+// guarded has install give the state folder to the service's account; agent.yaml in it the service may only read.
+func guarded(s *service.Spec) {
+	path, config := s.State, s.Config
+	s.Secured = func(account string) bool { return state.Secured(path, account, config) }
+	s.Secure = func(account string) error { return state.Secure(path, account, config) }
+}
+
+// withServe adds the command that the service manager runs.
+func (p *program) withServe(c *cobra.Command) *cobra.Command {
+	c.AddCommand(&cobra.Command{
+		Use: serveCommand, Short: "Serve as a service; for Windows' service manager alone", Hidden: true, Args: exactly(0, 0, ""),
+		RunE: does(func(ctx context.Context, _ []string) error { return p.serveManaged(ctx) }),
+	})
+	return c
+}
+
+// serveManaged is 'run' for the service manager. What is logged, and why it ended, goes to the event log.
+func (p *program) serveManaged(ctx context.Context) error {
+	sink, err := winlog.Open(serviceName)
+	if err != nil {
+		return fmt.Errorf("open the event log: %w", err)
+	}
+	defer sink.Close()
+	p.events = func(level slog.Leveler) slog.Handler { return eventlog.New(sink, agent.Events(), level) }
+	p.err = io.Discard // a service has no standard error
+	log := slog.New(p.events(slog.LevelInfo))
+	return service.Serve(ctx, serviceName, func(ctx context.Context, up func()) error {
+		begun := false
+		err := p.serve(ctx, func() { begun = true; up() })
+		switch {
+		case err != nil && !begun:
+			log.Error("the agent could not start", "error", err)
+		case err != nil:
+			log.Error("the agent was ended", "error", err)
+		case ctx.Err() == nil:
+			err = errors.New("nobody told it to end")
+			log.Error("the agent was ended", "error", err)
+		}
+		return err
+	})
+}
