@@ -29,7 +29,7 @@ WINDOWS_LIMIT=300 windows "$agent" run >"$work/agent.log" 2>&1 </dev/null &
 pids+=($!)
 eventually 30 call
 code 22 curl -fsS -X DELETE "$RELAY/plant1/orders/hello"
-windows "$agent" state --json >"$work/state"
+windows "$agent" status --json >"$work/state"
 grep -q '"joined": *true' "$work/state" || fail "$(cat "$work/state")"
 windows "$agent" pause orders >/dev/null
 eventually 30 bash -c "! curl -fsS '$RELAY/plant1/orders/hello'"

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # lab.sh - to be sourced by the trials after wine.sh: how they speak, and a relay with an API outside of Windows.
 
+set -E
 trap 'echo "FAILED at line $LINENO: $BASH_COMMAND" >&2; traces' ERR
 work=$(mktemp -d)
 pids=()

@@ -11,7 +11,7 @@ modes='TestGetRefusesExposedAndEmptyFile|TestSetGetListRemove|TestSaveAndLoad|Te
 inherit='TestRecordKeysAreRemembered|TestFilesAreOneChain'
 # shellcheck disable=SC2034
 packages=(./agent/state ./agent/secret ./agent/identity ./agent/audit ./agent/policy ./agent/proxy
-  ./agent/winauth ./agent/winauth/kerberos ./agent/winauth/lockout ./agent/winauth/ntlm ./agent/winauth/spnego)
+  ./agent/winauth ./agent/winauth/kerberos ./agent/winauth/lockout ./agent/winauth/ntlm ./agent/winauth/spnego ./internal/access ./internal/service ./internal/eventlog)
 
 rc=0
 WINEDEBUG=-all windows_test -timeout 3m -v -skip "^($modes|$inherit)$" "${packages[@]}" >"$work/units.log" 2>&1 || rc=$?

@@ -1,0 +1,157 @@
+#!/bin/bash
+# service.sh - the life of the agent as a service of Windows, in the very program that is shipped: installed, linked to a relay
+# outside, called through, restarted with the machine, drained, and away again.
+set -euo pipefail
+. "$(dirname "$0")/wine.sh"
+. "$wine_here/lab.sh"
+wine_up
+folder=$WINEPREFIX/drive_c/ProgramData/Sallyport
+rm -rf "$folder" # another trial's
+programs="$WINEPREFIX/drive_c/Program Files/Sallyport"
+mkdir -p "$programs"
+[ -e "$WINE_LAB/bin/sallyport-agent.exe" ] || windows_build "$WINE_LAB/bin/sallyport-agent.exe" ./cmd/sallyport-agent
+cp "$WINE_LAB/bin/sallyport-agent.exe" "$programs/"
+agent() { windows 'C:\Program Files\Sallyport\sallyport-agent.exe' "$@"; }
+value() { agent service status --json | python3 -c 'import json, sys; print(json.load(sys.stdin).get(sys.argv[1], ""))' "$1"; }
+registry() { windows reg query "HKLM\\SYSTEM\\CurrentControlSet\\Services\\$1" /v "$2" 2>/dev/null | tr -d '\r'; }
+told() { grep -aq "$1" "$WINE_LAB/eventlog"; } # of the event log, since Wine was started
+traces() { tail -n 20 "$work"/*.log >&2 || true; agent service status >&2 || true; grep ReportEvent "$WINE_LAB/eventlog" | tail -n 10 >&2 || true; }
+
+# --- refusals ----------------------------------------------------------------------------------------------------------
+
+code 4 agent service status
+code 1 agent service start
+said 'not installed'
+code 1 agent service install --account LocalSystem
+said 'does not run as SYSTEM'
+code 1 agent service install --account bob
+said 'DOMAIN'
+code 1 agent service install --account 'NT SERVICE\other'
+said 'another service'
+code 1 agent service run
+said "service manager; by hand"
+mkdir -p "$WINEPREFIX/drive_c/open" && chmod 777 "$WINEPREFIX/drive_c/open" && cp "$programs/sallyport-agent.exe" "$WINEPREFIX/drive_c/open/"
+code 1 windows 'C:\open\sallyport-agent.exe' service install
+said 'put the program where only administrators can write'
+code 0 agent service install --dry-run
+said 'would make the service sallyport-agent, which runs as NT SERVICE.sallyport-agent'
+code 4 agent service status
+[ ! -e "$folder" ] || fail "a dry run has made $folder"
+step "what cannot be done is refused with its reason, and a dry run changes nothing"
+
+# --- from nothing to a call ----------------------------------------------------------------------------------------------
+
+code 0 agent service install
+said 'It starts once it is configured'
+registry sallyport-agent ImagePath | grep -qF '"C:\Program Files\Sallyport\sallyport-agent.exe" service run' || fail "$(registry sallyport-agent ImagePath)"
+registry sallyport-agent ObjectName | grep -qF 'NT SERVICE\sallyport-agent' || fail "$(registry sallyport-agent ObjectName)"
+registry sallyport-agent PreshutdownTimeout | grep -qi 0xafc8 || fail "$(registry sallyport-agent PreshutdownTimeout)"
+registry 'EventLog\Application\sallyport-agent' EventMessageFile | grep -q EventCreate.exe || fail "there is no source of the event log"
+[ "$(value state)" = stopped ] && [ "$(value automatic)" = True ] || fail "$(agent service status)"
+code 1 agent service start
+said 'not configured'
+relay_up
+agent join <"$work/join.txt" >/dev/null
+apis >>"$folder/agent.yaml"
+relay connector publish plant1/orders --auth none >/dev/null
+code 0 agent service install
+said 'done: start it'
+eventually 30 call
+code 0 agent service status
+[ "$(value state)" = running ] && [ "$(value account)" = 'NT SERVICE\sallyport-agent' ] || fail "$(agent service status)"
+[ -z "$(find "$folder" -perm /007)" ] || fail "others may use $(find "$folder" -perm /007)"
+step "install, join, and the first call through the service"
+
+# --- again, and half done --------------------------------------------------------------------------------------------------
+
+before=$(value pid)
+code 0 agent service install
+# Wine keeps no access lists, so that install writes them each time.
+[ "$(grep -c '^done:' "$work/code.out")" = 1 ] && said 'done: give the folder' || fail "$(cat "$work/code.out")"
+[ "$(value pid)" = "$before" ] || fail "an install that had nothing to do restarted the agent"
+windows reg add 'HKLM\SYSTEM\CurrentControlSet\Services\EventLog\Application\sallyport-agent' /v EventMessageFile /d nonsense /f >/dev/null
+agent service stop >/dev/null
+windows sc delete sallyport-agent >/dev/null
+windows sc create sallyport-agent binPath= 'C:\elsewhere\sallyport-agent.exe run' start= demand >/dev/null
+[ "$(value automatic)" = False ] || fail "$(agent service status)"
+code 0 agent service install
+said 'done: set program, account and start'
+said 'done: make the source'
+said 'done: start it'
+[ "$(value account)" = 'NT SERVICE\sallyport-agent' ] || fail "$(agent service status)"
+[ "$(value automatic)" = True ] || fail "install did not mend the start with the machine"
+eventually 30 call
+printf 'P4ss word!' | agent service install --account 'CORP\svc-orders' >"$work/code.out" 2>&1 && fail "an account that is not there was taken"
+said 'nltest'
+who=$(windows whoami | tr -d '\r')
+printf 'P4ss word!' | agent service install --account "$who" >"$work/code.out" 2>&1 || fail "$(cat "$work/code.out")"
+said 'the right to log on as a service'
+grep -q 'P4ss' "$work/code.out" && fail "the password was shown"
+[ "$(value account)" = "$who" ] || fail "$(agent service status)"
+code 0 agent service install --account 'NT SERVICE\sallyport-agent'
+[ "$(value account)" = 'NT SERVICE\sallyport-agent' ] || fail "$(agent service status)"
+eventually 30 call
+step "install again does nothing, mends what is half done, and changes the account"
+
+# --- start, stop, faults -----------------------------------------------------------------------------------------------------
+
+code 0 agent service stop
+code 3 agent service status
+[ "$(value state)" = stopped ] || fail "$(agent service status)"
+code 0 agent service stop
+code 0 agent service start
+code 0 agent service start
+code 0 agent service restart
+eventually 30 call
+dd if=/dev/urandom of="$work/www/large" bs=1M count=24 status=none
+curl -fsS --limit-rate 6M "$RELAY/plant1/orders/large" -o "$work/large" &
+slow=$!
+sleep 1
+code 0 agent service stop
+wait $slow && cmp -s "$work/large" "$work/www/large" || fail "a call under way did not end with the drain"
+cp "$folder/agent.yaml" "$work/good.yaml"
+echo 'nonsense: 1' >>"$folder/agent.yaml"
+code 1 agent service start
+said 'Get-WinEvent -MaxEvents 5 -ProviderName sallyport-agent'
+code 3 agent service status
+[ "$(value state)" = failed ] || fail "$(agent service status)"
+cat "$work/good.yaml" >"$folder/agent.yaml"
+code 0 agent service start
+eventually 30 call
+step "start, stop and restart, twice too; a stop drains; a start that fails is told"
+
+wine_stop
+rm -f "$WINE_LAB/eventlog"
+wine_start
+eventually 60 call
+step "it starts with the machine"
+
+# --- the event log -------------------------------------------------------------------------------------------------------------
+
+# Wine tells the text and the level, not the ID; internal/eventlog's tests know those.
+sed 's,GET /[*][*],GET /hello,' "$work/good.yaml" >"$folder/agent.yaml"
+eventually 30 told 'trace.*"configuration in force'
+echo 'nonsense: 1' >>"$folder/agent.yaml"
+eventually 30 told 'err.*"the configuration is wrong'
+code 0 agent service stop
+code 1 agent service start
+cat "$work/good.yaml" >"$folder/agent.yaml"
+for event in 'trace.*"agent starts' 'trace.*"link up' 'trace.*"agent stopped' 'err.*"the agent could not start.*nonsense'; do
+  told "$event" || fail "the event log was not told: $event"
+done
+told '"agent offers\|"call refused' && fail "the event log was told what is not for it"
+step "the event log is told of start, link, configuration, stop and failure"
+
+# --- and away --------------------------------------------------------------------------------------------------------------------
+
+agent service start >/dev/null
+code 0 agent service uninstall
+code 4 agent service status
+code 0 agent service uninstall
+said 'Nothing to do'
+[ -e "$folder/agent.yaml" ] && [ -e "$folder/identity.json" ] || fail "uninstall took the configuration or the key"
+registry 'EventLog\Application\sallyport-agent' EventMessageFile | grep -q . && fail "uninstall left the source of the event log"
+code 0 agent service install
+eventually 30 call
+code 0 agent service uninstall
+step "uninstall leaves configuration and key, and the next install goes on as before"
