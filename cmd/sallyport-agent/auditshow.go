@@ -18,7 +18,7 @@ import (
 type recordFilter struct {
 	since                         time.Duration
 	principal, operation, flowRun string
-	refused, asJSON               bool
+	refused, asJSON, follow       bool
 
 	// shown are the calls that fit and of which the outcome has not come yet, by request; those that fit but for their age too.
 	shown map[string]struct{}
@@ -35,7 +35,8 @@ func (p *program) auditShowCommand() *cobra.Command {
 (call), and what came of it (done). Flags narrow it, and all of them have to fit; an outcome is shown if its call fits. It reads beside a running agent and does not prove that the record is whole: 'audit verify' does.`,
 		Example: `  sallyport-agent audit show --since 2h --refused
   sallyport-agent audit show --principal key:flow --operation 'GET /orders'
-  sallyport-agent audit show --flow-run 08584 --json`,
+  sallyport-agent audit show --flow-run 08584 --json
+  sallyport-agent audit show --since 1m --follow`,
 		RunE: does(func(ctx context.Context, _ []string) error { return p.auditShow(ctx, f) }),
 	}
 	c.Flags().DurationVar(&f.since, "since", 0, "only what is not older than this: 2h, 30m")
@@ -43,6 +44,7 @@ func (p *program) auditShowCommand() *cobra.Command {
 	c.Flags().StringVar(&f.operation, "operation", "", "only calls whose method and path, or whose rule, begin so: 'GET /orders'")
 	c.Flags().StringVar(&f.flowRun, "flow-run", "", "only calls of the flow's run with this ID")
 	c.Flags().BoolVar(&f.refused, "refused", false, "only what was refused")
+	c.Flags().BoolVarP(&f.follow, "follow", "f", false, "go on with what is recorded, until Ctrl-C")
 	c.Flags().BoolVar(&f.asJSON, "json", false, "the lines as they are on record")
 	return c
 }
@@ -57,7 +59,11 @@ func (p *program) auditShow(ctx context.Context, f recordFilter) error {
 		return err
 	}
 	now := time.Now()
-	skipped, err := audit.Events(ctx, dir, func(line []byte, e audit.Event) error {
+	read := audit.Events
+	if f.follow {
+		read = audit.Follow
+	}
+	skipped, err := read(ctx, dir, func(line []byte, e audit.Event) error {
 		if !f.fits(e, now) {
 			return nil
 		}
