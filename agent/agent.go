@@ -78,7 +78,9 @@ type Agent struct {
 
 	now      atomic.Pointer[snapshot]
 	reloadMu sync.Mutex // one Reload at a time
-	offerMu  sync.Mutex // offers leave in the order of the snapshots
+	noticeMu sync.Mutex
+	notices  []policyNotice // that wait for a link; guarded by noticeMu
+	offerMu  sync.Mutex     // offers leave in the order of the snapshots
 }
 
 // New checks everything that can be checked without the network and prepares the agent. It reports every fault at once.
@@ -121,6 +123,7 @@ func New(c *Config, d Deps) (*Agent, error) {
 		Serve: func(s *tunnel.Stream) { a.serve(s) },
 		Up:    a.up, Control: a.control, Changed: a.status.touch,
 	})
+	a.inForce(c, snap.hash)
 	a.warn(c)
 	return a, nil
 }

@@ -45,10 +45,11 @@ type rig struct {
 	anchors func(key ed25519.PrivateKey, l *tunnel.Link, body []byte)
 	called  func() // in each call of the API; nil: nothing
 
-	mu     sync.Mutex
-	offers []string // without definitions
-	full   []string // as they came
-	seen   []string // requests as the API saw them
+	mu       sync.Mutex
+	offers   []string // without definitions
+	full     []string // as they came
+	policies []string // notices
+	seen     []string // requests as the API saw them
 }
 
 type lockedBuffer struct {
@@ -178,6 +179,11 @@ func (r *rig) serveRelay(key ed25519.PrivateKey, w http.ResponseWriter, q *http.
 		if kind == tunnel.ControlAuditHead && r.anchors != nil {
 			r.anchors(key, self.Load(), body)
 		}
+		if kind == policyKind {
+			r.mu.Lock()
+			r.policies = append(r.policies, string(body))
+			r.mu.Unlock()
+		}
 		if kind == "offer" {
 			r.mu.Lock()
 			r.full = append(r.full, string(body))
@@ -244,6 +250,13 @@ func (r *rig) offered() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]string(nil), r.offers...)
+}
+
+// told are the notices about the policy.
+func (r *rig) told() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]string(nil), r.policies...)
 }
 
 func (r *rig) requests() []string {

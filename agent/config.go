@@ -57,6 +57,8 @@ type Config struct {
 
 	// Warnings says what is valid and yet worth a second look, one line each, in the form of errors.
 	Warnings []string `yaml:"-"`
+
+	text []byte // as it was read from a file; nil if it was not
 }
 
 // Identity says who this agent is to the relay.

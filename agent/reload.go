@@ -38,6 +38,7 @@ func (a *Agent) Reload(c *Config) error {
 	a.ship.wake()
 	a.links.Each(a.offer)
 	a.event(audit.Event{Kind: audit.Policy, Hash: next.hash, Was: old.hash})
+	a.inForce(c, next.hash)
 	a.log.Info("configuration in force", "apis", len(next.names), "policy", next.hash)
 	a.warn(c)
 	if c.Relay != a.config.Relay || c.Links != a.config.Links || c.Proxy != a.config.Proxy || c.CA != a.config.CA ||
@@ -118,16 +119,19 @@ func look(path string, seen version) (version, error) {
 // reread puts what is in the file in force, or says everything that is wrong with it.
 func (a *Agent) reread() {
 	c, err := ReadSigned(a.deps.File, a.deps.State)
-	if errors.Is(err, ErrUnsigned) {
-		hash := a.now.Load().hash
-		a.event(audit.Event{Kind: audit.Policy, Hash: hash, Was: hash, Verdict: audit.Refused, Problem: "unsigned"})
-	}
 	if err == nil {
 		err = a.Reload(c)
 	}
 	if err == nil {
 		return
 	}
+	why := "invalid"
+	if errors.Is(err, ErrUnsigned) {
+		why = "unsigned"
+	}
+	hash := a.now.Load().hash
+	a.event(audit.Event{Kind: audit.Policy, Hash: hash, Was: hash, Verdict: audit.Refused, Problem: why})
+	a.notify(policyNotice{Policy: hash, Refused: why})
 	a.status.loaded(err)
 	a.log.Error("the configuration is wrong; the previous one stays in force", "file", a.deps.File)
 	for _, one := range bytes.Split([]byte(err.Error()), []byte("\n")) {

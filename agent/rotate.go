@@ -84,6 +84,7 @@ func (a *Agent) keyReplaced(body []byte) {
 func (a *Agent) up(l *tunnel.Link) {
 	a.offer(l)
 	a.anchor.linked()
+	a.sendNotices()
 	if a.live != nil && a.live.Unsettled() { // the link was proved with a key that the disk has as the next one
 		select {
 		case a.replaced <- a.live.Fingerprint():

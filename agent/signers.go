@@ -162,6 +162,7 @@ func parseFile(path string, data []byte) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.text = data
 	if err := state.CheckWritable(path); err != nil {
 		c.Warnings = append(c.Warnings, fmt.Sprintf("who can write this file decides what may be called inside: %v", err))
 	}

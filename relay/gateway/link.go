@@ -38,6 +38,9 @@ type Link struct {
 	anchoring atomic.Bool            // a head of its record is being looked at
 	head      atomic.Pointer[[]byte] // the last one that came meanwhile
 
+	noticing atomic.Bool       // notices are being written down
+	notices  chan PolicyNotice // of capacity maxNotices
+
 	outdated atomic.Bool // its proof has ended, and it is being drained for that
 }
 

@@ -127,7 +127,10 @@ func (r *Registry) greet(w http.ResponseWriter, q *http.Request, peer string) *L
 		return nil
 	}
 	claim.Agent, claim.Token = welcome.Agent, ""
-	l := &Link{Gateway: claim.Gateway, Agent: claim.Agent, Since: time.Now(), claim: claim, peer: peer, silent: silent, bond: welcome.Bond}
+	l := &Link{
+		Gateway: claim.Gateway, Agent: claim.Agent, Since: time.Now(), claim: claim, peer: peer, silent: silent, bond: welcome.Bond,
+		notices: make(chan PolicyNotice, maxNotices),
+	}
 	l.proved.Store(&proof{key: claim.Key, entra: token})
 	o := r.c.Link
 	o.Log = r.c.Log.With("gateway", l.Gateway, "agent", l.Agent, "slot", claim.Slot)
@@ -287,6 +290,9 @@ func (r *Registry) control(l *Link, kind string, body []byte) {
 	case ControlOffer:
 	case tunnel.ControlProof:
 		r.prove(l, body)
+		return
+	case ControlPolicy:
+		r.notice(l, body)
 		return
 	case tunnel.ControlAuditHead:
 		r.anchor(l, body)
