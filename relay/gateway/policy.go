@@ -35,6 +35,9 @@ func (r *Registry) notice(l *Link, body []byte) {
 	}
 	n.Policy, n.Was, n.Refused = labelUpTo(n.Policy, maxHash), labelUpTo(n.Was, maxHash), label(n.Refused)
 	r.c.Log.Info("an agent tells of its policy", "gateway", l.Gateway, "agent", l.Agent, "policy", n.Policy, "was", n.Was, "refused", n.Refused)
+	if l.notices == nil { // most links never need it; the reader alone comes here
+		l.notices = make(chan PolicyNotice, maxNotices)
+	}
 	select {
 	case l.notices <- n:
 	default:

@@ -127,10 +127,7 @@ func (r *Registry) greet(w http.ResponseWriter, q *http.Request, peer string) *L
 		return nil
 	}
 	claim.Agent, claim.Token = welcome.Agent, ""
-	l := &Link{
-		Gateway: claim.Gateway, Agent: claim.Agent, Since: time.Now(), claim: claim, peer: peer, silent: silent, bond: welcome.Bond,
-		notices: make(chan PolicyNotice, maxNotices),
-	}
+	l := &Link{Gateway: claim.Gateway, Agent: claim.Agent, Since: time.Now(), claim: claim, peer: peer, silent: silent, bond: welcome.Bond}
 	l.proved.Store(&proof{key: claim.Key, entra: token})
 	o := r.c.Link
 	o.Log = r.c.Log.With("gateway", l.Gateway, "agent", l.Agent, "slot", claim.Slot)
