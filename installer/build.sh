@@ -15,18 +15,25 @@ directory: the version comes from the tag, every time in a file from the commit 
   --version V   instead of what 'git describe' says; X.Y.Z, or X.Y.Z-WORD
   --list        the parts, and what each needs
 
-Authenticode: with SALLYPORT_SIGN_CERT and SALLYPORT_SIGN_KEY (PEM or PKCS#12 files; SALLYPORT_SIGN_PASS_FILE for the
-key's password, SALLYPORT_SIGN_TIMESTAMP for the URL of a time stamp service) the programs for Windows are signed by osslsigncode. Signed files differ from build to build where a time stamp is asked for.
+Authenticode: with a certificate in the environment osslsigncode signs the programs for Windows, then the packages that hold
+them, and verifies both. Without one they are not signed.
+
+  SALLYPORT_SIGN_CERT        PEM file of the certificate and those between it and its authority
+  SALLYPORT_SIGN_KEY         PEM file of its key
+  SALLYPORT_SIGN_PASS_FILE   file with the key's password, if it has one
+  SALLYPORT_SIGN_CA          PEM file of the authority, to verify with (default: SALLYPORT_SIGN_CERT itself)
+  SALLYPORT_SIGN_TIMESTAMP   URL of a time stamp service; signed files then differ from build to build, and only then
 USAGE
 }
 
-PARTS="programs sbom archives deb rpm container checksums"
+PARTS="programs sbom archives deb rpm msi container checksums"
 needs() {
   cat <<'NEEDS'
 programs    static binaries for linux and windows, amd64 and arm64   Go
 sbom        a CycloneDX bill of materials beside each program         Go
 archives    tar.gz (Linux), zip (Windows)                             tar, gzip, zip
 deb, rpm    packages of the agent and of the relay                    Go
+msi         packages of the agent for Windows Installer               Go, wixl, msitools
 container   the files that an image is built from                     nothing
 checksums   SHA256SUMS over all of it                                 sha256sum
 NEEDS
@@ -97,7 +104,7 @@ say() { printf '    %-12s %s\n' "$1" "$2"; }
 program() { echo "$work/$1-$2/$3$([ "$1" != windows ] || echo .exe)"; } # OS ARCH NAME
 tools="$work/tools"
 
-build_tools() { (cd installer/tools && GOFLAGS=-trimpath go build -o "$tools/" github.com/goreleaser/nfpm/v2/cmd/nfpm ./sbom); }
+build_tools() { (cd installer/tools && GOFLAGS=-trimpath go build -o "$tools/" github.com/goreleaser/nfpm/v2/cmd/nfpm ./...); }
 
 build_programs() {
   local os arch name
@@ -107,7 +114,7 @@ build_programs() {
         [ "$os-$name" != windows-sallyport-relay ] || continue # the relay's home is Linux
         CGO_ENABLED=0 GOOS=$os GOARCH=$arch go build -trimpath -buildvcs=false -ldflags "-s -w -X main.linked=$version" \
           -o "$(program $os $arch $name)" ./cmd/$name
-        [ $os != windows ] || sign "$(program $os $arch $name)"
+        [ $os != windows ] || for_windows "$(program $os $arch $name)"
         stamp "$(program $os $arch $name)"
         say program "$os/$arch $name"
       done
@@ -115,15 +122,22 @@ build_programs() {
   done
 }
 
-# sign FILE puts the company's signature on it, if there is a certificate.
+# for_windows PROGRAM gives it the version that Windows shows, and the signature.
+for_windows() {
+  "$tools/versioninfo" "$version" "Sallyport agent" "$1"
+  sign "$1"
+}
+
+# sign FILE puts the company's signature on it, if there is a certificate, and verifies that.
 sign() {
   [ -n "${SALLYPORT_SIGN_CERT:-}" ] || return 0
-  have osslsigncode osslsigncode
-  local args=(sign -h sha256 -n Sallyport -certs "$SALLYPORT_SIGN_CERT" -key "${SALLYPORT_SIGN_KEY:?is not set}")
+  local args=(-h sha256 -n Sallyport -certs "$SALLYPORT_SIGN_CERT" -key "${SALLYPORT_SIGN_KEY:?is not set}")
   [ -z "${SALLYPORT_SIGN_PASS_FILE:-}" ] || args+=(-readpass "$SALLYPORT_SIGN_PASS_FILE")
   if [ -n "${SALLYPORT_SIGN_TIMESTAMP:-}" ]; then args+=(-ts "$SALLYPORT_SIGN_TIMESTAMP"); else args+=(-time "$SOURCE_DATE_EPOCH"); fi
-  osslsigncode "${args[@]}" -in "$1" -out "$1.signed" >"$work/sign.log" 2>&1 || { cat "$work/sign.log" >&2; die "could not sign $1"; }
+  osslsigncode sign "${args[@]}" -in "$1" -out "$1.signed" >"$work/sign.log" 2>&1 || { cat "$work/sign.log" >&2; die "could not sign $1"; }
   mv "$1.signed" "$1"
+  osslsigncode verify -CAfile "${SALLYPORT_SIGN_CA:-$SALLYPORT_SIGN_CERT}" -in "$1" >"$work/sign.log" 2>&1 ||
+    { cat "$work/sign.log" >&2; die "the signature of $1 is not right"; }
 }
 
 each_program() { # calls "$@ OS ARCH NAME"
@@ -171,6 +185,7 @@ archive() {
   cp "$(program "$os" "$arch" "$name")" CHANGELOG.md "$dir/"
   cp "configs/${name#sallyport-}.example.yaml" "$dir/"
   if [ "$os" = windows ]; then
+    sed 's/$/\r/' installer/windows/install.ps1 >"$dir/install.ps1"
     stamp "$dir"
     (cd "$work/archive" && find "${dir##*/}" -type f | sort | zip -qX "$work/a.zip" -@)
     mv "$work/a.zip" "$out/${dir##*/}.zip"
@@ -204,6 +219,8 @@ package() {
   say "$kind" "agent, relay; $(arches linux | xargs)"
 }
 
+. installer/windows/msi.sh
+
 container() {
   local name arch
   for name in agent relay; do
@@ -219,9 +236,13 @@ container() {
 # --- all of it -----------------------------------------------------------------------------------------------------------
 
 echo "Sallyport $version, $(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ), into $out"
+if [ -n "$(arches windows)" ]; then
+  if [ -n "${SALLYPORT_SIGN_CERT:-}" ]; then have osslsigncode osslsigncode; else echo "    not signed: SALLYPORT_SIGN_CERT is not set"; fi
+  if wanted msi; then have wixl wixl && have msibuild msitools; fi
+fi
+if [ -n "$(arches windows)" ] || wanted sbom || wanted deb || wanted rpm; then build_tools; fi
 build_programs
-if wanted sbom || wanted deb || wanted rpm; then build_tools; fi
-if wanted archives || wanted deb || wanted rpm; then extras; fi
+if [ -n "$(arches linux)" ] && { wanted archives || wanted deb || wanted rpm; }; then extras; fi
 if wanted programs; then
   keep() { cp "$(program "$1" "$2" "$3")" "$out/$3-$version-$1-$2$([ "$1" != windows ] || echo .exe)"; }
   each_program keep
@@ -229,6 +250,7 @@ fi
 if wanted sbom; then each_program bill; fi
 if wanted archives; then have zip zip && each_program archive; fi
 for kind in deb rpm; do if wanted $kind; then package $kind; fi; done
+if wanted msi; then for arch in $(arches windows); do msi "$arch"; done; fi
 if wanted container; then container; fi
 if wanted checksums; then
   (cd "$out" && find . -type f -not -name SHA256SUMS -printf '%P\n' | sort | xargs sha256sum >"$work/SHA256SUMS")
