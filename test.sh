@@ -135,6 +135,8 @@ missing_packages() {
   [ -x /usr/lib/wine/wine64 ] || [ -x /usr/bin/wine64 ] || echo wine wine64
   command -v x86_64-w64-mingw32-gcc >/dev/null || echo gcc-mingw-w64-x86-64-win32
   command -v ntlm_auth >/dev/null || echo winbind
+  command -v wixl >/dev/null && command -v msibuild >/dev/null || echo wixl msitools
+  command -v osslsigncode >/dev/null || echo osslsigncode
 }
 
 # newman runs the Postman collections that the relay makes, as makers do. It is no Debian package.

@@ -8,7 +8,8 @@
 #   windows_test PACKAGE...        # 'go test' of packages in it
 #   wine_down            # ends what runs in it, and takes the folder away if wine_up made it
 #
-# Whoever sources it should run wine_down in a trap on EXIT. Packages: wine, wine64, gcc-mingw-w64-x86-64-win32, winbind (NTLM).
+# Whoever sources it should run wine_down in a trap on EXIT. Packages: wine, wine64, gcc-mingw-w64-x86-64-win32, winbind (NTLM);
+# wixl, msitools and osslsigncode for what is installed.
 
 wine_here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 tree=$(cd "$wine_here/../../.." && pwd)
@@ -20,6 +21,8 @@ wine_missing() {
   [ -n "$(wine_loader)" ] || echo "Wine is not installed (packages wine, wine64)"
   command -v x86_64-w64-mingw32-gcc >/dev/null || echo "there is no gcc-mingw-w64-x86-64-win32"
   command -v ntlm_auth >/dev/null || echo "there is no ntlm_auth (package winbind), without which Wine has no NTLM"
+  command -v wixl >/dev/null && command -v msibuild >/dev/null || echo "there is no wixl or msibuild (packages wixl, msitools)"
+  command -v osslsigncode >/dev/null || echo "there is no osslsigncode"
 }
 
 # Debian's /usr/bin/wine asks for 32 bits first; the loader itself does not.
