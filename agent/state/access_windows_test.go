@@ -69,7 +69,7 @@ func TestAccessOnTheDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, _, err := openItself(loose)
+	h, _, err := openItself(loose, windows.READ_CONTROL|windows.WRITE_DAC)
 	if err != nil {
 		t.Fatal(err)
 	}

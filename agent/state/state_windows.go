@@ -78,13 +78,11 @@ func syncDir(string) error { return nil }
 // adopt has nothing to do: who makes a directory makes it for the service's accounts as well.
 func (d Dir) adopt(string) error { return nil }
 
-// adoptFile closes a file to others if what it inherited from its folder does not.
+// adoptFile closes a file to others if what it inherited from its folder does not. An administrator's becomes the
+// administrators': the service would not trust that of a person.
 func (d Dir) adoptFile(f *os.File) error {
-	if checkFile(f) == nil {
-		return nil
-	}
 	a, err := whoMay()
-	if err != nil {
+	if err != nil || !a.elevated && checkFile(f) == nil {
 		return err
 	}
 	return a.set(f.Name(), modify)
@@ -92,7 +90,12 @@ func (d Dir) adoptFile(f *os.File) error {
 
 // set gives a path, which is no link and has no other name, the access list of what is made for these accounts.
 func (a *accounts) set(path, rights string) error {
-	h, data, err := openItself(path)
+	needed := uint32(windows.READ_CONTROL | windows.WRITE_DAC)
+	info := windows.SECURITY_INFORMATION(windows.DACL_SECURITY_INFORMATION | windows.PROTECTED_DACL_SECURITY_INFORMATION)
+	if a.elevated {
+		needed, info = needed|windows.WRITE_OWNER, info|windows.OWNER_SECURITY_INFORMATION
+	}
+	h, data, err := openItself(path, needed)
 	if err != nil {
 		return fmt.Errorf("set the access list of %s: %w", path, err)
 	}
@@ -102,21 +105,21 @@ func (a *accounts) set(path, rights string) error {
 	if err != nil {
 		return fmt.Errorf("make the access list of %s: %w", path, err)
 	}
-	if err := windows.SetKernelObjectSecurity(h, windows.DACL_SECURITY_INFORMATION|windows.PROTECTED_DACL_SECURITY_INFORMATION, sd); err != nil {
+	if err := windows.SetKernelObjectSecurity(h, info, sd); err != nil {
 		return fmt.Errorf("set the access list of %s: %w", path, err)
 	}
 	return nil
 }
 
 // openItself opens a path to change its access list, and follows no link.
-func openItself(path string) (windows.Handle, *windows.ByHandleFileInformation, error) {
+func openItself(path string, rights uint32) (windows.Handle, *windows.ByHandleFileInformation, error) {
 	name, err := windows.UTF16PtrFromString(path)
 	if err != nil {
 		return 0, nil, err
 	}
 	const share = windows.FILE_SHARE_READ | windows.FILE_SHARE_WRITE | windows.FILE_SHARE_DELETE
 	const flags = windows.FILE_FLAG_BACKUP_SEMANTICS | windows.FILE_FLAG_OPEN_REPARSE_POINT
-	h, err := windows.CreateFile(name, windows.READ_CONTROL|windows.WRITE_DAC, share, nil, windows.OPEN_EXISTING, flags, 0)
+	h, err := windows.CreateFile(name, rights, share, nil, windows.OPEN_EXISTING, flags, 0)
 	if err != nil {
 		return 0, nil, err
 	}
