@@ -24,13 +24,13 @@ import (
 	"time"
 
 	"sallyport/configs"
+	"sallyport/internal/syslog"
 	"sallyport/relay/admin"
 	"sallyport/relay/connector"
 	"sallyport/relay/gateway"
 	"sallyport/relay/metrics"
 	"sallyport/relay/operation"
 	"sallyport/relay/store"
-	"sallyport/relay/syslog"
 	"sallyport/relay/traces"
 	"sallyport/tunnel"
 )

@@ -1,17 +1,13 @@
 package relay
 
 import (
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 
 	"sallyport/configs"
+	"sallyport/internal/syslog"
 	"sallyport/relay/admin"
-	"sallyport/relay/syslog"
 )
 
 // Syslog forwards events to a collector, as RFC 5424 messages over TLS (RFC 5425). A call never waits for it: messages that
@@ -57,24 +53,11 @@ func newSyslog(s *Syslog, log *slog.Logger) (*syslog.Forwarder, error) {
 	if s == nil {
 		return nil, nil
 	}
-	t := &tls.Config{MinVersion: tls.VersionTLS12}
-	if s.CA != "" {
-		text, err := os.ReadFile(s.CA)
-		if err != nil {
-			return nil, fmt.Errorf("syslog.ca: %w", err)
-		}
-		if t.RootCAs = x509.NewCertPool(); !t.RootCAs.AppendCertsFromPEM(text) {
-			return nil, errors.New("syslog.ca: the file " + s.CA + " holds no certificate")
-		}
+	t, err := syslog.TLS(s.CA, s.Cert, s.Key)
+	if err != nil {
+		return nil, err
 	}
-	if s.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(s.Cert, s.Key)
-		if err != nil {
-			return nil, fmt.Errorf("syslog.cert: %w", err)
-		}
-		t.Certificates = []tls.Certificate{pair}
-	}
-	return syslog.New(syslog.Config{To: s.To, TLS: t, Log: log}), nil
+	return syslog.New(syslog.Config{App: "sallyport-relay", To: s.To, TLS: t, Log: log}), nil
 }
 
 // forwardChange sends what an admin did to the collector, if it is to have that.

@@ -26,10 +26,10 @@ import (
 	"time"
 
 	"sallyport/internal/issuer"
+	"sallyport/internal/syslog"
 	"sallyport/relay/connector"
 	"sallyport/relay/gateway"
 	"sallyport/relay/store"
-	"sallyport/relay/syslog"
 	"sallyport/tunnel"
 )
 

@@ -4,11 +4,11 @@ import (
 	"net/netip"
 	"time"
 
+	"sallyport/internal/syslog"
 	"sallyport/relay/connector"
 	"sallyport/relay/definition"
 	"sallyport/relay/gateway"
 	"sallyport/relay/store"
-	"sallyport/relay/syslog"
 )
 
 // AddGateway is the body of POST /v1/gateways.

@@ -21,7 +21,7 @@ import (
 	"testing"
 	"time"
 
-	"sallyport/relay/syslog"
+	"sallyport/internal/syslog"
 )
 
 // A collector takes messages over TLS on loopback.
@@ -115,6 +115,7 @@ func (c *collector) next() string {
 func running(t *testing.T, c syslog.Config) (f *syslog.Forwarder, stop func()) {
 	t.Helper()
 	c.Log = slog.New(slog.DiscardHandler)
+	c.App = "sallyport-relay"
 	f = syslog.New(c)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -148,7 +149,7 @@ func TestMessagesAreRFC5424(t *testing.T) {
 	if s := f.Status(); !s.Connected || s.Queued != 0 || s.Dropped != 0 {
 		t.Errorf("status %+v", s)
 	}
-	for i := range 5000 { // the rest goes out when the relay stops
+	for i := range 5000 { // the rest goes out when the program stops
 		f.Send(syslog.Calls(), fmt.Append(nil, i))
 	}
 	stop()

@@ -1,17 +1,19 @@
-// Package syslog forwards events to a collector: RFC 5424 messages over TLS with octet counting (RFC 5425).
+// Package syslog forwards events to a collector: RFC 5424 messages over TLS with octet counting (RFC 5425). The relay sends its
+// logs with it, the agent its record. It listens nowhere and knows nothing of what the messages say.
 //
 // Who sends never waits: messages gather in a bounded queue, and those that find it full are dropped and counted. A connection
 // that breaks is made again. Syslog knows no acknowledgements: what the network held when a connection broke may be lost, and
 // what was being written is sent again, so that a collector can see a message twice.
 //
-//	f := syslog.New(syslog.Config{To: "siem.example.com:6514", TLS: t, Log: log})
+//	f := syslog.New(syslog.Config{App: "sallyport-relay", To: "siem.example.com:6514", TLS: t, Log: log})
 //	go f.Run(ctx)
-//	f.Send(syslog.Calls, line)
+//	f.Send(syslog.Calls(), line)
 package syslog
 
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -34,7 +36,7 @@ const (
 	// dialTimeout bounds connection and TLS handshake; writeTimeout how long a collector may take nothing.
 	dialTimeout  = 10 * time.Second
 	writeTimeout = 30 * time.Second
-	// lastTimeout bounds the sending of the rest when the relay stops.
+	// lastTimeout bounds the sending of the rest when the program stops.
 	lastTimeout = 5 * time.Second
 	// firstPause and lastPause are between attempts to connect; each is twice the one before, with jitter.
 	firstPause = time.Second
@@ -53,8 +55,36 @@ type Kind struct {
 func Calls() Kind   { return Kind{16*8 + 6, "access"} }
 func Changes() Kind { return Kind{13*8 + 5, "admin"} }
 
+// Record are the lines of an agent's record of calls: log audit, informational.
+func Record() Kind { return Kind{13*8 + 6, "audit"} }
+
+// TLS makes the configuration for a collector: files in PEM with the authorities that may have signed its certificate (empty:
+// the system's), and with this program's own certificate and key, if it asks for one.
+func TLS(ca, cert, key string) (*tls.Config, error) {
+	t := &tls.Config{MinVersion: tls.VersionTLS12}
+	if ca != "" {
+		text, err := os.ReadFile(ca)
+		if err != nil {
+			return nil, fmt.Errorf("syslog.ca: %w", err)
+		}
+		if t.RootCAs = x509.NewCertPool(); !t.RootCAs.AppendCertsFromPEM(text) {
+			return nil, errors.New("syslog.ca: the file " + ca + " holds no certificate")
+		}
+	}
+	if cert != "" {
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			return nil, fmt.Errorf("syslog.cert: %w", err)
+		}
+		t.Certificates = []tls.Certificate{pair}
+	}
+	return t, nil
+}
+
 // Config of a Forwarder.
 type Config struct {
+	// App is the APP-NAME of messages: which program sends them.
+	App string
 	// To is the collector, host:port.
 	To string
 	// TLS verifies the collector; its ServerName is set from To if it is empty. Required.
@@ -92,7 +122,7 @@ func New(c Config) *Forwarder {
 	if c.Host == "" {
 		c.Host, _ = os.Hostname()
 	}
-	tail := fmt.Sprintf(" %s sallyport-relay %d ", printable(c.Host), os.Getpid())
+	tail := fmt.Sprintf(" %s %s %d ", printable(c.Host), c.App, os.Getpid())
 	return &Forwarder{c: c, tail: tail, wake: make(chan struct{}, 1)}
 }
 
@@ -183,7 +213,7 @@ func (f *Forwarder) Run(ctx context.Context) error {
 		wait = min(2*wait, lastPause)
 	}
 	if left := f.Status(); left.Queued > 0 {
-		f.c.Log.Warn("messages were not sent to the syslog collector before the relay stopped", "to", f.c.To, "bytes", left.Queued)
+		f.c.Log.Warn("messages were not sent to the syslog collector before the program stopped", "to", f.c.To, "bytes", left.Queued)
 	}
 	return nil
 }
@@ -218,7 +248,7 @@ func (f *Forwarder) serve(ctx context.Context, conn net.Conn, gone <-chan error)
 	var warned uint64
 	warn := time.NewTicker(warnEvery)
 	defer warn.Stop()
-	// A collector that takes nothing must not hold up the end of the relay.
+	// A collector that takes nothing must not hold up the end of the program.
 	defer context.AfterFunc(ctx, func() { _ = conn.SetWriteDeadline(time.Now().Add(lastTimeout)) })()
 	for {
 		select {
