@@ -29,6 +29,7 @@ import (
 	"sallyport/agent/secret"
 	"sallyport/agent/state"
 	"sallyport/agent/winauth/lockout"
+	"sallyport/internal/syslog"
 	"sallyport/tunnel"
 )
 
@@ -61,6 +62,7 @@ type Agent struct {
 	log    *slog.Logger
 	audit  *audit.Log
 	anchor *anchor
+	syslog *syslog.Forwarder // nil: the record is forwarded to nobody
 	links  *link.Links
 	guard  *lockout.Guard // of callers' passwords
 	ship   *shipper
@@ -159,9 +161,14 @@ func (a *Agent) openRecord(c *Config, key func() crypto.Signer, relayKey string)
 	if n.receipts, err = audit.OpenReceipts(a.deps.State); err != nil {
 		return err
 	}
-	a.audit, err = audit.Open(a.deps.State, audit.Options{
-		Log: a.log, Key: key, Refuse: c.Audit.OnFailure == auditRefuse, Sealed: n.sealed,
-	})
+	if a.syslog, err = newSyslog(c, a.deps); err != nil {
+		return err
+	}
+	o := audit.Options{Log: a.log, Key: key, Refuse: c.Audit.OnFailure == auditRefuse, Sealed: n.sealed}
+	if a.syslog != nil {
+		o.Written = func(line []byte) { a.syslog.Send(syslog.Record(), line) }
+	}
+	a.audit, err = audit.Open(a.deps.State, o)
 	if err == nil {
 		n.seal = a.audit.Seal
 	}
@@ -212,6 +219,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	late, end := context.WithCancel(context.WithoutCancel(ctx))
 	var recording, watching sync.WaitGroup
 	var auditErr error
+	forwarded := a.forward(late)
 	recording.Go(func() { auditErr = a.audit.Run(late) })
 	a.event(audit.Event{
 		Kind: audit.Start, Gateway: a.config.Gateway, Agent: a.agent, Relay: a.config.Relay,
@@ -239,7 +247,19 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.event(audit.Event{Kind: audit.Stop})
 	end()
 	recording.Wait()
+	forwarded()
 	return errors.Join(err, auditErr)
+}
+
+// forward sends the record to the collector, until what it returns is called: when the last line is written.
+func (a *Agent) forward(ctx context.Context) (end func()) {
+	if a.syslog == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = a.syslog.Run(ctx) }) // it has no error
+	return func() { cancel(); wg.Wait() }
 }
 
 // Identity says who the agent is, for logs.

@@ -130,6 +130,21 @@ type Audit struct {
 	// once it can be) or refuse (a call is made once its verdict is in the file, and is answered with 503 otherwise; each call
 	// then waits for that). Default: continue.
 	OnFailure string `yaml:"on_failure" enum:"continue,refuse"`
+	// A collector that gets each line of the record too. Default: none.
+	Syslog *Syslog `yaml:"syslog"`
+}
+
+// Syslog is a collector of RFC 5424 messages over TLS (RFC 5425), connected to directly. A call never waits for it: lines that
+// find its queue of 8 MiB full are not sent, and counted in the log; they stay on record.
+type Syslog struct {
+	// The collector, host:port. The port of syslog over TLS is 6514.
+	To string `yaml:"to,required"`
+	// A PEM file with the certificate authorities that may have signed the collector's certificate. Default: the system's.
+	CA string `yaml:"ca"`
+	// A PEM file with the agent's own certificate for the collector, if it asks for one; key belongs to it.
+	Cert string `yaml:"cert"`
+	// A PEM file with the private key of cert. It must be private.
+	Key string `yaml:"key"`
 }
 
 // auditRefuse is the OnFailure that makes no call without its line.

@@ -33,6 +33,10 @@ func Network(c *Config, d Deps) ([]Destination, error) {
 		n.issuer(rule)
 	}
 	n.entra(c)
+	if s := c.Audit.Syslog; s != nil {
+		host, port, _ := net.SplitHostPort(s.To) // the configuration was checked
+		n.list = append(n.list, Destination{Host: host, Port: port, Why: "audit.syslog: the collector of the record"})
+	}
 	kerberos := false
 	for i := range c.APIs {
 		a := &c.APIs[i]

@@ -4,7 +4,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -56,6 +58,7 @@ func (v validator) config() {
 	if c.Identity.Entra != nil {
 		v.entra("identity.entra", c.Identity.Entra)
 	}
+	v.syslog(c.Audit.Syslog)
 	for i, s := range c.PolicySigners {
 		if _, ok := parseSigner(s); !ok {
 			v.Errorf(fmt.Sprintf("policy_signers[%d]", i), "%.80q is no signer's key (write what 'sallyport-agent policy keygen' prints: ed25519:...)", s)
@@ -76,6 +79,19 @@ func (v validator) config() {
 			names[name] = true
 		}
 		v.api(path, &c.APIs[i])
+	}
+}
+
+func (v validator) syslog(s *Syslog) {
+	if s == nil {
+		return
+	}
+	host, port, err := net.SplitHostPort(s.To)
+	if n, bad := strconv.ParseUint(port, 10, 16); err != nil || host == "" || bad != nil || n == 0 {
+		v.Errorf("audit.syslog.to", "%q is no address of a collector (write siem.corp.example:6514)", s.To)
+	}
+	if (s.Cert == "") != (s.Key == "") {
+		v.Errorf("audit.syslog", "cert and key belong together (give both or neither)")
 	}
 }
 

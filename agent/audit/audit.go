@@ -160,6 +160,8 @@ type Options struct {
 	// Sealed is told of each seal when it is on the disk, and of the one that the record ends with when it is opened. It must
 	// not block. Nil: nobody.
 	Sealed func(Head)
+	// Written is told of each line that is in the file, without its line feed; it must not block, nor keep it. Nil: nobody.
+	Written func(line []byte)
 	// Log is told when the disk refuses and when it takes again.
 	Log *slog.Logger
 }

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"errors"
@@ -46,7 +47,7 @@ func Open(dir state.Dir, o Options) (*Log, error) {
 		return nil, fmt.Errorf("open the audit record: %w", err)
 	}
 	f := &rotated{
-		dir: sub, maxBytes: o.MaxBytes, maxFiles: o.MaxFiles, key: o.Key, told: o.Sealed, unlock: unlock, put: (*os.File).Write, sealAt: time.Now(),
+		dir: sub, maxBytes: o.MaxBytes, maxFiles: o.MaxFiles, key: o.Key, told: o.Sealed, forward: o.Written, unlock: unlock, put: (*os.File).Write, sealAt: time.Now(),
 	}
 	if err := f.resume(); err != nil {
 		return nil, fmt.Errorf("open the audit record: %w", errors.Join(err, f.end()))
@@ -67,7 +68,8 @@ type rotated struct {
 	maxBytes int64
 	maxFiles int
 	key      func() crypto.Signer
-	told     func(Head) // nil: nobody
+	told     func(Head)   // nil: nobody
+	forward  func([]byte) // nil: nobody
 	unlock   func()
 	put      func(*os.File, []byte) (int, error) // (*os.File).Write, or a test's full disk
 	f        *os.File                            // nil after an error: the next write opens it again
@@ -163,6 +165,11 @@ func (r *rotated) append(lines []byte, end link) error {
 	r.size += int64(n)
 	r.dirty = true
 	r.link, r.first = end, nil
+	if r.forward != nil {
+		for line := range bytes.Lines(lines) {
+			r.forward(line[:len(line)-1])
+		}
+	}
 	return nil
 }
 
