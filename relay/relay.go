@@ -414,6 +414,11 @@ func (r *Relay) drain(ctx context.Context, srv *http.Server, endCalls context.Ca
 	}
 	endCalls(connector.ErrStopping)
 	_ = srv.Close()
+	if err != nil { // whoever waited for a caller sees now that it has gone, and has a line to write
+		last, cancelLast := context.WithTimeout(ctx, endTimeout)
+		defer cancelLast()
+		_ = r.proxy.Wait(last)
+	}
 }
 
 // close closes what New has opened, the store last: everything before it may still write.
