@@ -57,7 +57,8 @@ func unpack(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // joinableRelay is the relay's side of joining, as a program: it writes a join string to the file join.txt and admits
-// whoever proves its code, until it is told to end.
+// whoever proves its code, until it is told to end. At /api, whose URL is in the file api.txt, is an API that wants the user
+// joe and the password tr0ub4dor&3.
 func joinableRelay() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -67,7 +68,17 @@ func joinableRelay() {
 	}
 	code := tunnel.NewCode()
 	expected := tunnel.JoinKey(code).Public().(ed25519.PublicKey)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/_/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	for _, path := range []string{"/api", "/api/"} {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			if user, password, _ := r.BasicAuth(); user != "joe" || password != "tr0ub4dor&3" {
+				w.Header().Set("WWW-Authenticate", `Basic realm="api"`)
+				w.WriteHeader(http.StatusUnauthorized)
+			}
+		})
+	}
+	mux.HandleFunc(tunnel.Path, func(w http.ResponseWriter, r *http.Request) {
 		ws, err := tunnel.NewUpgrader().Upgrade(w, r, nil)
 		if err != nil {
 			return
@@ -80,7 +91,11 @@ func joinableRelay() {
 				}
 				return tunnel.Welcome{Agent: "a-" + tunnel.Fingerprint(c.Key)[7:15]}, nil
 			})
-	}))
+	})
+	server := httptest.NewServer(mux)
+	if err := os.WriteFile("api.txt", []byte(server.URL+"/api"), 0o600); err != nil {
+		panic(err)
+	}
 	j := tunnel.JoinString{Relay: server.URL, RelayKey: tunnel.Fingerprint(public), Gateway: "plant1", Code: code}
 	wrong, other := j, j
 	wrong.Code = tunnel.NewCode()

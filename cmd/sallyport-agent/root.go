@@ -66,7 +66,7 @@ func run(ctx context.Context, args []string, s streams, getenv func(string) stri
 	f.StringVar(&p.state, "state", "", "directory of the agent's key, secrets and record (default: agent.yaml's 'state', or "+agent.DefaultState()+")")
 	f.StringVar(&p.logLevel, "log-level", "", "debug, info, warn or error (default: agent.yaml's, or info)")
 	f.StringVar(&p.logForm, "log-format", "", "text or json (default: agent.yaml's, or text)")
-	root.AddCommand(p.joinCommand(), p.runCommand(), p.checkCommand(), p.supportCommand(), p.statusCommand(), p.pauseCommand(), p.resumeCommand(), p.logLevelCommand(), p.keyCommand(), p.configCommand(), p.policyCommand(), p.definitionCommand(),
+	root.AddCommand(p.setupCommand(), p.joinCommand(), p.runCommand(), p.checkCommand(), p.supportCommand(), p.statusCommand(), p.pauseCommand(), p.resumeCommand(), p.logLevelCommand(), p.keyCommand(), p.configCommand(), p.policyCommand(), p.definitionCommand(),
 		p.secretCommand(), p.auditCommand(), p.serviceCommand(), p.versionCommand())
 	withManual(root)
 	root.SetArgs(args)
