@@ -45,11 +45,9 @@ func FuzzHead(f *testing.F) {
 		if oracle.StatusCode != resp.StatusCode || oracle.ContentLength != resp.ContentLength || again.StatusCode != resp.StatusCode {
 			t.Errorf("%d %d, http.ReadResponse %d %d", resp.StatusCode, resp.ContentLength, oracle.StatusCode, oracle.ContentLength)
 		}
-		for i, v := range oracle.Header["Trailer"] { // the one field whose value is changed on purpose
-			value := []byte(v)
-			blankForbidden(value)
-			oracle.Header["Trailer"][i] = strings.TrimSpace(string(value))
-		}
+		// The one field whose value is changed on purpose; what becomes of it has a test of its own.
+		delete(oracle.Header, "Trailer")
+		delete(resp.Header, "Trailer")
 		if diff := cmp.Diff(oracle.Header, resp.Header); diff != "" {
 			t.Error(diff)
 		}
