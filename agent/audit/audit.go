@@ -186,9 +186,11 @@ func (o Options) withDefaults() Options {
 type Log struct {
 	queue chan entry
 	seals chan chan<- error // of capacity 1 each
-	lost  atomic.Uint64
-	calls string   // what becomes of calls while the disk refuses
-	file  *rotated // used by Run alone
+	lost  atomic.Uint64     // not on record as a gap yet
+	total atomic.Uint64     // lost since the start
+	fails atomic.Uint64     // writes that the disk refused
+	calls string            // what becomes of calls while the disk refuses
+	file  *rotated          // used by Run alone
 	log   *slog.Logger
 	buf   []entry // used by Run alone
 	fault fault   // used by Run alone
@@ -219,9 +221,25 @@ func (l *Log) Record(e Event) {
 	select {
 	case l.queue <- entry{Event: e}:
 	default:
-		l.lost.Add(1)
+		l.lose(1)
 	}
 }
+
+// lose counts events that will not be on record.
+func (l *Log) lose(n uint64) {
+	l.lost.Add(n)
+	l.total.Add(n)
+}
+
+// Stats are how the record fares: events that wait for the disk, and since the start those that were lost and the writes that
+// the disk refused.
+type Stats struct {
+	Queued         int
+	Lost, Failures uint64
+}
+
+// Stats gives them.
+func (l *Log) Stats() Stats { return Stats{len(l.queue), l.total.Load(), l.fails.Load()} }
 
 // ErrUnwritten is wrapped by Commit's error.
 var ErrUnwritten = errors.New("the audit record could not be written")
@@ -366,7 +384,7 @@ func (l *Log) write(events []entry) {
 		}
 	}
 	if l.failed(err) {
-		l.lost.Add(lost)
+		l.lose(lost)
 		return
 	}
 	l.writeGap()
@@ -397,6 +415,7 @@ func (l *Log) failed(err error) bool {
 		}
 		return false
 	}
+	l.fails.Add(1)
 	if !l.fault.down {
 		l.log.Error("the audit record cannot be written", "error", err, "calls", l.calls)
 	}

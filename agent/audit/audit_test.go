@@ -174,6 +174,9 @@ func TestDiskRefuses(t *testing.T) {
 	if len(got) != 2 || got[0].Request != "kept" || got[1].Kind != Gap || got[1].Lost != 3 {
 		t.Errorf("lines %+v, want the kept call and a gap of 3", got)
 	}
+	if s := l.Stats(); s != (Stats{Lost: 3, Failures: 3}) { // since the start, the fault's end notwithstanding
+		t.Errorf("%+v, want 3 lost by 3 writes", s)
+	}
 	if n := strings.Count(out.String(), "cannot be written"); n != 1 {
 		t.Errorf("the fault was logged %d times, want once:\n%s", n, out.String())
 	}

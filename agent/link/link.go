@@ -23,6 +23,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sallyport/tunnel"
@@ -86,6 +87,8 @@ type Links struct {
 	status []Status       // by slot
 	// current are the links that the slots lead with, or led with last.
 	current []*tunnel.Link
+
+	reconnects, failures, lost atomic.Uint64
 }
 
 // New prepares the links; Run dials them.

@@ -38,6 +38,7 @@ type slot struct {
 	log        *slog.Logger
 
 	fingerprint string // of the key that was shown last
+	linked      bool   // there has been a link
 
 	cut cut // what is known of connections that are cut by their age
 
@@ -78,6 +79,8 @@ func (s *slot) run(ctx context.Context) {
 			old, err = s.hold(ctx, l, old)
 		} else if s.otherKey(err) {
 			continue
+		} else {
+			s.ls.failures.Add(1)
 		}
 		if err == nil || ctx.Err() != nil {
 			continue // a new link is wanted, or the agent stops
@@ -134,6 +137,10 @@ func (s *slot) dial(ctx context.Context) (*websocket.Conn, *tunnel.Bond, error) 
 		if err != nil {
 			return nil, nil, err
 		}
+		if s.linked {
+			s.ls.reconnects.Add(1)
+		}
+		s.linked = true
 		s.ls.leads(s.number, welcome.Node)
 		s.log.Info("link up", "relay", s.ls.c.Dialer.relay.String(), "gateway", who.Claim.Gateway, "agent", welcome.Agent,
 			"node", welcome.Node, "relay_version", welcome.Version, "generation", s.generation)
@@ -180,6 +187,7 @@ func (s *slot) hold(ctx context.Context, l, before *held) (old *held, err error)
 		case <-ctx.Done():
 			return nil, nil
 		case <-l.Done():
+			s.ls.lost.Add(1)
 			s.ls.leads(s.number, "")
 			if time.Since(l.began) >= settled {
 				s.backoff.Reset()

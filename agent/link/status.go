@@ -46,6 +46,15 @@ func (ls *Links) Status() []Status {
 	return list
 }
 
+// Counts are what became of links since the start: those that came up where one had been before, planned ones too; attempts that
+// failed; and links that ended without having been drained.
+type Counts struct{ Reconnects, Failures, Lost uint64 }
+
+// Counts gives them.
+func (ls *Links) Counts() Counts {
+	return Counts{ls.reconnects.Load(), ls.failures.Load(), ls.lost.Load()}
+}
+
 // note keeps what became of a slot, and tells.
 func (ls *Links) note(s Status) {
 	ls.mu.Lock()
