@@ -48,6 +48,21 @@ func (x *call) passwordRefused(err error) bool {
 	return false
 }
 
+// signedOn says what came of a sign-on that was made for the call, by its error, and by which protocol. x may be nil: no call
+// was made.
+func (x *call) signedOn(err error) (Outcome, string) {
+	if x == nil || x.sign.Credential == nil {
+		return Untold, ""
+	}
+	if x.proved {
+		return Accepted, x.protocol
+	}
+	if e, ok := errors.AsType[*Error](err); ok && (e.Kind == AuthFailed || e.Kind == LogonRefused) {
+		return Refused, x.tried
+	}
+	return Untold, ""
+}
+
 // principal is the account whose password is proved by the answer, or by the connection that it came over.
 func (x *call) principal() string {
 	if x.sign.Done == nil || !x.proved && !x.vouched {

@@ -45,6 +45,10 @@ type Result struct {
 	// Protocol is how Windows authentication was done: "kerberos", "ntlm", "negotiate/ntlm"; "" for none, and for a
 	// connection that was signed on before.
 	Protocol string
+	// SignOn is what came of a sign-on with Windows authentication that was made for this exchange, Untold if there was none;
+	// SignOnBy is its protocol, "" if it failed before there was one.
+	SignOn   Outcome
+	SignOnBy string
 	// Principal is the caller whose own password signed on, as winauth names the account; "" before that is proved.
 	Principal string
 	// Problem is the code of the problem that ended the exchange, "" if the upstream's answer went out whole.
@@ -89,6 +93,7 @@ func (t *Transport) ServeWithin(st Stream, bound int64) Result {
 		s.result.Times, s.result.Protocol, s.result.Principal = s.x.times, s.x.protocol, s.x.principal()
 	}
 	s.result.BytesIn, s.result.BytesOut = s.body.taken.Load(), s.out
+	s.result.SignOn, s.result.SignOnBy = s.x.signedOn(err)
 	switch {
 	case s.cause != nil:
 		s.fail(s.cause)
