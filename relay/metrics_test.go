@@ -1,19 +1,13 @@
 package relay
 
 import (
-	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
-	"net/url"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
-	"sallyport/test/loud"
+	"sallyport/test/prometheus"
 )
 
 // measured starts a relay with metrics and makes three calls of it: one that no agent answers, one of a name that was never
@@ -93,21 +87,14 @@ func TestProfilesOnDemand(t *testing.T) {
 // each expression of rules and dashboard; each metric that they name is there.
 func TestDashboardAndAlerts(t *testing.T) {
 	t.Parallel()
-	for _, program := range []string{"prometheus", "promtool"} {
-		loud.NeedsProgram(t, program, "alert rules and dashboard are not tried (Debian package prometheus)")
-	}
 	const rules, dashboard = "../installer/relay/alerts.yaml", "../installer/relay/grafana-dashboard.json"
-	if out, err := exec.Command("promtool", "check", "rules", "--lint-fatal", rules).CombinedOutput(); err != nil {
-		t.Fatalf("promtool: %v\n%s", err, out)
-	}
 	r := measured(t)
-	api := startPrometheus(t, r.internal.Addr().String(), rules)
+	p := prometheus.Start(t, "sallyport-relay", r.internal.Addr().String(), rules)
 	_, metrics := get(t, "http://"+r.internal.Addr().String()+"/metrics")
 	name := regexp.MustCompile(`\b(sallyport_relay|process|go)_[a-z_]+`)
-	for _, expr := range append(ruleExpressions(t, api), panelExpressions(t, dashboard)...) {
-		status, body := get(t, api+"/api/v1/query?query="+url.QueryEscape(expr))
-		if status != http.StatusOK {
-			t.Errorf("%s\n%d %s", expr, status, body)
+	for _, expr := range append(p.Rules(t), prometheus.Panels(t, dashboard)...) {
+		if _, err := p.Query(expr); err != nil {
+			t.Error(err)
 		}
 		for _, metric := range name.FindAllString(expr, -1) {
 			known := strings.Contains(metrics, "\n"+metric) || metric == "sallyport_relay_certificate_expiry_timestamp_seconds"
@@ -117,99 +104,7 @@ func TestDashboardAndAlerts(t *testing.T) {
 		}
 	}
 	waitFor(t, "Prometheus has the histogram as a native one", func() bool {
-		_, body := get(t, api+"/api/v1/query?query="+url.QueryEscape(`histogram_count(sallyport_relay_request_duration_seconds{connector="orders"})`))
-		return strings.Contains(body, `"1"`)
+		answer, err := p.Query(`histogram_count(sallyport_relay_request_duration_seconds{connector="orders"})`)
+		return err == nil && strings.Contains(answer, `"1"`)
 	})
-}
-
-// startPrometheus scrapes addr each second and gives the URL of Prometheus once it has done so.
-func startPrometheus(t *testing.T, addr, rules string) string {
-	t.Helper()
-	dir := t.TempDir()
-	rules, err := filepath.Abs(rules)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config := fmt.Sprintf("global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [%q]\nscrape_configs: "+
-		"[{job_name: sallyport-relay, static_configs: [{targets: [%q]}]}]\n", rules, addr)
-	file := filepath.Join(dir, "prometheus.yml")
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command("promtool", "check", "config", file).CombinedOutput(); err != nil {
-		t.Fatalf("promtool: %v\n%s", err, out)
-	}
-	listen := fmt.Sprintf("127.0.0.1:%d", freePort(t))
-	cmd := exec.Command("prometheus", "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"),
-		"--web.listen-address="+listen, "--enable-feature=native-histograms", "--log.level=warn")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	api := "http://" + listen
-	waitFor(t, "Prometheus has scraped the relay", func() bool {
-		resp, err := http.Get(api + "/api/v1/query?query=" + url.QueryEscape(`up{job="sallyport-relay"} == 1`))
-		if err != nil {
-			return false
-		}
-		defer resp.Body.Close()
-		text, err := io.ReadAll(resp.Body)
-		return err == nil && strings.Contains(string(text), addr)
-	})
-	return api
-}
-
-// ruleExpressions are those of the rules that Prometheus has loaded.
-func ruleExpressions(t *testing.T, api string) (list []string) {
-	t.Helper()
-	_, body := get(t, api+"/api/v1/rules")
-	var answer struct {
-		Data struct {
-			Groups []struct {
-				Rules []struct{ Query string }
-			}
-		}
-	}
-	if err := json.Unmarshal([]byte(body), &answer); err != nil {
-		t.Fatal(err)
-	}
-	for _, g := range answer.Data.Groups {
-		for _, r := range g.Rules {
-			list = append(list, r.Query)
-		}
-	}
-	if len(list) < 5 {
-		t.Fatalf("Prometheus has %d rules: %s", len(list), body)
-	}
-	return list
-}
-
-// panelExpressions are those of the dashboard, with its variables filled in as Grafana does.
-func panelExpressions(t *testing.T, file string) (list []string) {
-	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var board struct {
-		Panels []struct {
-			Targets []struct{ Expr string }
-		}
-	}
-	if err := json.Unmarshal(text, &board); err != nil {
-		t.Fatal(err)
-	}
-	fill := strings.NewReplacer("$instance", ".*", "$gateway", ".*", "$__rate_interval", "1m")
-	for _, p := range board.Panels {
-		for _, target := range p.Targets {
-			list = append(list, fill.Replace(target.Expr))
-		}
-	}
-	if len(list) < 10 {
-		t.Fatalf("the dashboard has %d expressions", len(list))
-	}
-	return list
 }
