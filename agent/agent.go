@@ -26,6 +26,7 @@ import (
 	"sallyport/agent/identity"
 	"sallyport/agent/identity/entra"
 	"sallyport/agent/link"
+	"sallyport/agent/metrics"
 	"sallyport/agent/secret"
 	"sallyport/agent/state"
 	"sallyport/agent/winauth/lockout"
@@ -66,6 +67,7 @@ type Agent struct {
 	links  *link.Links
 	guard  *lockout.Guard // of callers' passwords
 	ship   *shipper
+	meter  *metrics.Metrics // nil: nobody asks for it
 
 	status *status // what 'sallyport-agent status' shows
 
@@ -125,6 +127,7 @@ func New(c *Config, d Deps) (*Agent, error) {
 		Serve: func(s *tunnel.Stream) { a.serve(s) },
 		Up:    a.up, Control: a.control, Changed: a.status.touch,
 	})
+	a.meter = a.newMetrics()
 	a.inForce(c, snap.hash)
 	a.warn(c)
 	return a, nil
@@ -232,6 +235,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	recording.Go(func() { a.keepToken(late) })
 	recording.Go(func() { a.anchor.run(late) })
 	watching.Go(func() { a.describe(ctx) })
+	recording.Go(func() { a.offerMetrics(late) })
 	linked, unlink := context.WithCancel(late)
 	watching.Go(func() {
 		<-ctx.Done()

@@ -32,6 +32,8 @@ type Config struct {
 	Log Log `yaml:"log"`
 	// How calls are put on record.
 	Audit Audit `yaml:"audit"`
+	// Prometheus metrics, offered to programs of this machine. Default: none, and the agent listens nowhere.
+	Metrics *Metrics `yaml:"metrics"`
 	// How the cloud is reached (the relay, Entra's tokens, issuers' keys): system (HTTPS_PROXY and NO_PROXY of the service if
 	// they are set, else what Windows says: PAC, WPAD, netsh winhttp), environment (the variables alone), none, or the URL of
 	// a proxy (http, https or socks5). Default: system.
@@ -145,6 +147,13 @@ type Syslog struct {
 	Cert string `yaml:"cert"`
 	// A PEM file with the private key of cert. It must be private.
 	Key string `yaml:"key"`
+}
+
+// Metrics is where Prometheus finds what the agent counts.
+type Metrics struct {
+	// A loopback address of this machine, in figures, and a port: 127.0.0.1:9464. Metrics are at /metrics. Whoever can
+	// sign on to the machine can read them: names of APIs and numbers, no addresses, callers or paths.
+	Listen string `yaml:"listen,required"`
 }
 
 // auditRefuse is the OnFailure that makes no call without its line.

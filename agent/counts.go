@@ -70,9 +70,13 @@ func (c *counts) status(name string) APIStatus {
 }
 
 // count adds an exchange to its API's. One that named an API that is not there is in the record alone.
-func (a *Agent) count(e *audit.Event) {
-	if one := a.now.Load().apis[e.API]; one != nil {
-		one.counts.add(e)
+func (a *Agent) count(c *call) {
+	one := a.now.Load().apis[c.API]
+	if one != nil {
+		one.counts.add(&c.Event)
+	}
+	if c.API != "" { // the relay's own questions are no calls
+		a.measure(c, one != nil)
 	}
 }
 

@@ -43,6 +43,7 @@ func Events() []eventlog.Event {
 		{ID: 182, Message: "the audit record does not keep up", About: "The disk is too slow; calls go on and are counted."},
 		{ID: 183, Message: "events are missing at the end of the audit record", About: "The agent ended before the record could be written."},
 		{ID: 184, Message: "the status could not be written", About: "'sallyport-agent status' shows an old one."},
+		{ID: 185, Message: "the metrics cannot be offered", About: "Another program has the address of metrics.listen; calls go on, and it is tried again every minute."},
 
 		{ID: 200, Message: "exchange failed", About: "A call to an API went wrong: which one, at which step, and why. Sign-on faults (Kerberos, NTLM) are told here with their mend."},
 		{ID: 201, Message: "a fault of the agent ended an exchange", About: "A defect of the agent; please report the event."},

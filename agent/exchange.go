@@ -31,7 +31,7 @@ func (a *Agent) serve(st upstream.Stream) {
 		}
 		e.Millis = float64(time.Since(began).Microseconds()) / 1000
 		a.audit.Record(e.line())
-		a.count(&e.Event)
+		a.count(&e)
 	}()
 	a.exchange(st, in, &e)
 }
@@ -40,6 +40,9 @@ func (a *Agent) serve(st upstream.Stream) {
 type call struct {
 	audit.Event
 	allowed bool // the verdict is on record: what is left to record is the outcome
+
+	signOn   upstream.Outcome // of one that was made for this call
+	signOnBy string           // its protocol
 }
 
 // line is what is left to record when the exchange has ended.
@@ -102,6 +105,7 @@ func (a *Agent) exchange(st upstream.Stream, in *tunnel.Request, e *call) {
 	policy.StripOverrides(in.Header, api.overrides)
 	r := api.transport.ServeWithin(st, v.Body)
 	e.Status, e.In, e.Out, e.Auth, e.Problem = r.Status, r.BytesIn, r.BytesOut, r.Protocol, r.Problem
+	e.signOn, e.signOnBy = r.SignOn, r.SignOnBy
 	if r.Principal != "" {
 		e.Principal = "windows:" + r.Principal
 	}

@@ -42,8 +42,8 @@ func (a *Agent) Reload(c *Config) error {
 	a.log.Info("configuration in force", "apis", len(next.names), "policy", next.hash)
 	a.warn(c)
 	if c.Relay != a.config.Relay || c.Links != a.config.Links || c.Proxy != a.config.Proxy || c.CA != a.config.CA ||
-		c.State != a.config.State || c.DrainTimeout != a.config.DrainTimeout || c.Log != a.config.Log || !reflect.DeepEqual(c.Audit, a.config.Audit) || !reflect.DeepEqual(c.Identity, a.config.Identity) {
-		a.log.Warn("relay, identity, links, state, log, audit, proxy, ca and drain_timeout count from the next start: restart the agent")
+		c.State != a.config.State || c.DrainTimeout != a.config.DrainTimeout || c.Log != a.config.Log || !reflect.DeepEqual(c.Audit, a.config.Audit) || !reflect.DeepEqual(c.Metrics, a.config.Metrics) || !reflect.DeepEqual(c.Identity, a.config.Identity) {
+		a.log.Warn("relay, identity, links, state, log, audit, metrics, proxy, ca and drain_timeout count from the next start: restart the agent")
 	}
 	return nil
 }

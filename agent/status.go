@@ -76,6 +76,8 @@ type status struct {
 	clone   *Clone    // guarded by mu
 	since   time.Time // of the policy in force; guarded by mu
 	problem string    // of the file that is there; guarded by mu
+	good    uint64    // changes of the file that were put in force; guarded by mu
+	bad     uint64    // those that were not; guarded by mu
 }
 
 func newStatus() *status {
@@ -91,7 +93,9 @@ func (s *status) loaded(problem error) {
 	s.mu.Lock()
 	if s.problem = ""; problem != nil {
 		s.problem = clipped(problem.Error(), maxProblem)
+		s.bad++
 	} else {
+		s.good++
 		s.since = time.Now().UTC()
 	}
 	s.mu.Unlock()

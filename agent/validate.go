@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"sallyport/agent/metrics"
 	"sallyport/agent/policy"
 	"sallyport/agent/secret"
 	"sallyport/agent/upstream"
@@ -59,6 +60,11 @@ func (v validator) config() {
 		v.entra("identity.entra", c.Identity.Entra)
 	}
 	v.syslog(c.Audit.Syslog)
+	if c.Metrics != nil {
+		if err := metrics.CheckAddress(c.Metrics.Listen); err != nil {
+			v.Errorf("metrics.listen", "metrics.listen: %v", err)
+		}
+	}
 	for i, s := range c.PolicySigners {
 		if _, ok := parseSigner(s); !ok {
 			v.Errorf(fmt.Sprintf("policy_signers[%d]", i), "%.80q is no signer's key (write what 'sallyport-agent policy keygen' prints: ed25519:...)", s)
