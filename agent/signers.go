@@ -2,7 +2,6 @@ package agent
 
 import (
 	"crypto/ed25519"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 
 	"sallyport/agent/state"
 	"sallyport/configs"
+	"sallyport/internal/signature"
 )
 
 const (
@@ -21,44 +21,16 @@ const (
 	SignatureSuffix = ".sig"
 	signersFile     = "signers.json"
 	signersLimit    = 64 << 10
-	// maxSignatures bounds the lines of a signature file.
-	maxSignatures = 16
-	signerPrefix  = "ed25519:"
 	// signedAs keeps a signature from counting for anything else that the key may sign.
 	signedAs = "sallyport agent.yaml v1\n"
 )
 
 // SignerName is a public key as policy_signers has it.
-func SignerName(key ed25519.PublicKey) string {
-	return signerPrefix + base64.StdEncoding.EncodeToString(key)
-}
-
-func parseSigner(s string) (ed25519.PublicKey, bool) {
-	text, ok := strings.CutPrefix(s, signerPrefix)
-	key, err := base64.StdEncoding.Strict().DecodeString(text)
-	return key, ok && err == nil && len(key) == ed25519.PublicKeySize
-}
+func SignerName(key ed25519.PublicKey) string { return signature.Name(key) }
 
 // SignConfig gives the line of a signature file by which a key stands for a configuration.
 func SignConfig(key ed25519.PrivateKey, data []byte) string {
-	sig := ed25519.Sign(key, append([]byte(signedAs), data...))
-	return SignerName(key.Public().(ed25519.PublicKey)) + " " + base64.StdEncoding.EncodeToString(sig) + "\n"
-}
-
-// signedBy is the first of the signers whose signature of data is in sigs, "" for none.
-func signedBy(data, sigs []byte, signers []string) string {
-	for i, line := range strings.Split(string(sigs), "\n") {
-		if i >= maxSignatures {
-			break
-		}
-		name, text, _ := strings.Cut(strings.TrimSpace(line), " ")
-		key, ok := parseSigner(name)
-		sig, err := base64.StdEncoding.Strict().DecodeString(text)
-		if ok && err == nil && slices.Contains(signers, name) && ed25519.Verify(key, append([]byte(signedAs), data...), sig) {
-			return name
-		}
-	}
-	return ""
+	return signature.Sign(key, signedAs, data)
 }
 
 // Signers gives the keys that this installation has pinned: one of them must have signed each configuration that it loads.
@@ -134,7 +106,7 @@ func checkSigned(path string, data []byte, signers []string) error {
 	if err != nil {
 		return fmt.Errorf("read the signature: %w", err)
 	}
-	if signedBy(data, sigs, signers) == "" {
+	if signature.By(data, sigs, signedAs, signers) == "" {
 		return fmt.Errorf("%w: %s does not fit %s as it is now (sign it with 'sallyport-agent policy sign' by one of: %s)",
 			ErrUnsigned, path+SignatureSuffix, path, strings.Join(signers, ", "))
 	}

@@ -103,15 +103,3 @@ func TestUnsignedChange(t *testing.T) {
 		t.Error("the unsigned change is not on record")
 	}
 }
-
-// FuzzSignedBy: no signature file makes an unsigned configuration signed.
-func FuzzSignedBy(f *testing.F) {
-	f.Add([]byte("ed25519:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA= AAAA\n"))
-	f.Add([]byte("\n\n x y z"))
-	name := SignerName(ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)).Public().(ed25519.PublicKey))
-	f.Fuzz(func(t *testing.T, sigs []byte) {
-		if by := signedBy([]byte(minimal), sigs, []string{name}); by != "" {
-			t.Errorf("%q signs", sigs)
-		}
-	})
-}

@@ -17,6 +17,7 @@ import (
 	"sallyport/agent/secret"
 	"sallyport/agent/upstream"
 	"sallyport/configs"
+	"sallyport/internal/signature"
 )
 
 // A validator checks what a Config means. It goes on after an error: one run shows all that is wrong.
@@ -66,7 +67,7 @@ func (v validator) config() {
 		}
 	}
 	for i, s := range c.PolicySigners {
-		if _, ok := parseSigner(s); !ok {
+		if _, ok := signature.ParseName(s); !ok {
 			v.Errorf(fmt.Sprintf("policy_signers[%d]", i), "%.80q is no signer's key (write what 'sallyport-agent policy keygen' prints: ed25519:...)", s)
 		}
 	}
