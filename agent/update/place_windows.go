@@ -1,0 +1,71 @@
+package update
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/windows"
+)
+
+// owned has nothing to do: the folder's access list counts for what is made in it.
+func owned(string, fs.FileInfo) error { return nil }
+
+// swap keeps the present program as the old one and puts the staged one into its place. A program that runs cannot be
+// replaced, but renamed. Between the two renames nothing lies in the place; who is killed right there leaves the old one,
+// whole, as sallyport-agent.old.exe, and mend puts it back.
+func (p place) swap() error {
+	if err := os.Remove(p.old()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w; if it runs still, end it", err)
+	}
+	if err := move(p.program, p.old()); err != nil {
+		return err
+	}
+	return move(p.staged(), p.program)
+}
+
+// move renames, and comes back when that is on the disk.
+func move(from, to string) error {
+	a, err := windows.UTF16PtrFromString(from)
+	if err != nil {
+		return err
+	}
+	b, err := windows.UTF16PtrFromString(to)
+	if err != nil {
+		return err
+	}
+	if err := windows.MoveFileEx(a, b, windows.MOVEFILE_WRITE_THROUGH); err != nil {
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+	}
+	return nil
+}
+
+// failed is where a program goes that was not kept: its process may run still.
+func (p place) failed() string { return p.beside("failed") }
+
+// back puts the old program into its place again.
+func (p place) back() error {
+	if _, err := os.Stat(p.old()); err != nil {
+		return err
+	}
+	p.sweep()
+	if err := move(p.program, p.failed()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return move(p.old(), p.program)
+}
+
+// mend puts the old program back if nothing lies in its place.
+func (p place) mend() error {
+	if _, err := os.Stat(p.program); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := move(p.old(), p.program); err != nil {
+		return fmt.Errorf("%s is missing, and the old program could not be put back: %w", p.program, err)
+	}
+	return nil
+}
+
+// sweep removes what was not kept. While it runs that cannot be done, and the next update does it.
+func (p place) sweep() { _ = os.Remove(p.failed()) }
