@@ -54,6 +54,8 @@ type Config struct {
 	// agent loads the file only with a signature of one of them beside it (agent.yaml.sig), and pins them in its state
 	// directory: taking the line out later takes nothing away. Default: no signature is needed.
 	PolicySigners []string `yaml:"policy_signers"`
+	// Which versions 'sallyport-agent update' may install. The running agent does not look at it.
+	Update Update `yaml:"update"`
 	// Kerberos for Windows authentication on Linux. Windows has its own.
 	Kerberos Kerberos `yaml:"kerberos"`
 
@@ -154,6 +156,13 @@ type Metrics struct {
 	// A loopback address of this machine, in figures, and a port: 127.0.0.1:9464. Metrics are at /metrics. Whoever can
 	// sign on to the machine can read them: names of APIs and numbers, no addresses, callers or paths.
 	Listen string `yaml:"listen,required"`
+}
+
+// Update says which versions of the program an admin, or a schedule of theirs, may install by 'sallyport-agent update'.
+type Update struct {
+	// The public keys of those who sign releases (ed25519:...): one of them must have signed the release's SHA256SUMS.
+	// Default: the key is given with --key each time.
+	Signers []string `yaml:"signers"`
 }
 
 // auditRefuse is the OnFailure that makes no call without its line.

@@ -71,6 +71,11 @@ func (v validator) config() {
 			v.Errorf(fmt.Sprintf("policy_signers[%d]", i), "%.80q is no signer's key (write what 'sallyport-agent policy keygen' prints: ed25519:...)", s)
 		}
 	}
+	for i, s := range c.Update.Signers {
+		if _, ok := signature.ParseName(s); !ok {
+			v.Errorf(fmt.Sprintf("update.signers[%d]", i), "%.80q is no signer's key (write what 'sallyport-agent release keygen' prints: ed25519:...)", s)
+		}
+	}
 	if c.Callers != nil {
 		v.callers("callers", c.Callers)
 	}

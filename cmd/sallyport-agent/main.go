@@ -5,7 +5,7 @@
 //
 //	0  done          2  wrong usage: unknown command or flag
 //	1  failed        3  'policy test': the request would be refused; 'service status': it does not run
-//	                 4  'service status': it is not installed
+//	                 4  'service status': it is not installed      5  'update': rolled back
 package main
 
 import (

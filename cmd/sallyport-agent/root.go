@@ -48,7 +48,8 @@ First steps:
   sallyport-agent run
   sallyport-agent check                # says what is wrong where something is, and what to do
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 'policy test' says refused, 4 'audit verify' says altered; 'service status' has its own.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 'policy test' says refused, 4 'audit verify' says altered, 5 'update' rolled back;
+'service status' has its own.
 Environment: SALLYPORT_STATE is the state directory, as --state; HTTPS_PROXY and NO_PROXY say how the relay is reached
 unless agent.yaml does.`
 }
@@ -67,7 +68,7 @@ func run(ctx context.Context, args []string, s streams, getenv func(string) stri
 	f.StringVar(&p.logLevel, "log-level", "", "debug, info, warn or error (default: agent.yaml's, or info)")
 	f.StringVar(&p.logForm, "log-format", "", "text or json (default: agent.yaml's, or text)")
 	root.AddCommand(p.setupCommand(), p.joinCommand(), p.runCommand(), p.checkCommand(), p.supportCommand(), p.statusCommand(), p.pauseCommand(), p.resumeCommand(), p.logLevelCommand(), p.keyCommand(), p.configCommand(), p.policyCommand(), p.definitionCommand(),
-		p.secretCommand(), p.auditCommand(), p.serviceCommand(), p.versionCommand())
+		p.secretCommand(), p.auditCommand(), p.serviceCommand(), p.updateCommand(), p.releaseCommand(), p.versionCommand())
 	withManual(root)
 	root.SetArgs(args)
 	root.SetIn(s.in)

@@ -12,12 +12,21 @@ import (
 
 	"sallyport/agent"
 	"sallyport/agent/state"
+	"sallyport/agent/update"
 	"sallyport/internal/eventlog"
 	"sallyport/internal/service"
 )
 
-// guarded has install give the state folder to the service's account; agent.yaml in it the service may only read.
+// guarded has install give the state folder to the service's account; agent.yaml in it the service may only read. A start puts
+// back a program that an update was cut off with.
 func guarded(s *service.Spec) {
+	s.Prepare = func() error {
+		self, err := service.OwnProgram()
+		if err != nil {
+			return err
+		}
+		return update.Mend(self)
+	}
 	path, config := s.State, s.Config
 	s.Secured = func(account string) bool { return state.Secured(path, account, config) }
 	s.Secure = func(account string) error { return state.Secure(path, account, config) }

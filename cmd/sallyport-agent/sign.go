@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sallyport/agent"
+	"sallyport/internal/signature"
 )
 
 func (p *program) signCommands() []*cobra.Command {
@@ -19,7 +20,9 @@ func (p *program) signCommands() []*cobra.Command {
 		Use: "keygen FILE", Short: "Make a key that signs agent.yaml", Args: exactly(1, 1, ""),
 		Long:    "Writes a new private key (Ed25519, PEM) to FILE, which must not exist, and prints the line for policy_signers. Keep the key off the agent's machine.",
 		Example: "  sallyport-agent policy keygen policy-key.pem",
-		RunE:    does(func(_ context.Context, args []string) error { return p.makeSigner(args[0]) }),
+		RunE: does(func(_ context.Context, args []string) error {
+			return p.makeSigner(args[0], "policy_signers:\n  - %s\n")
+		}),
 	}
 	var key string
 	sign := &cobra.Command{
@@ -41,7 +44,8 @@ func (p *program) signCommands() []*cobra.Command {
 	return []*cobra.Command{keygen, sign, signers}
 }
 
-func (p *program) makeSigner(path string) error {
+// makeSigner writes a new private key, and prints the public one as the configuration has it.
+func (p *program) makeSigner(path, form string) error {
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return err
@@ -61,23 +65,14 @@ func (p *program) makeSigner(path string) error {
 	if err := f.Close(); err != nil {
 		return fmt.Errorf("write the key: %w", err)
 	}
-	_, err = fmt.Fprintf(p.out, "policy_signers:\n  - %s\n", agent.SignerName(public))
+	_, err = fmt.Fprintf(p.out, form, signature.Name(public))
 	return err
 }
 
 func (p *program) sign(keyFile string) error {
-	text, err := os.ReadFile(keyFile)
+	key, err := signingKey(keyFile, "policy")
 	if err != nil {
-		return fmt.Errorf("read the key: %w", err)
-	}
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return fmt.Errorf("read the key: %s has no PEM block (make one with 'sallyport-agent policy keygen')", keyFile)
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	key, ok := parsed.(ed25519.PrivateKey)
-	if err != nil || !ok {
-		return fmt.Errorf("read the key: %s has no Ed25519 private key (make one with 'sallyport-agent policy keygen')", keyFile)
+		return err
 	}
 	data, err := os.ReadFile(p.config)
 	if err != nil {
@@ -89,8 +84,26 @@ func (p *program) sign(keyFile string) error {
 	if err := os.WriteFile(p.config+agent.SignatureSuffix, []byte(agent.SignConfig(key, data)), 0o644); err != nil {
 		return fmt.Errorf("write the signature: %w", err)
 	}
-	_, err = fmt.Fprintf(p.out, "signed %s by %s\n", p.config, agent.SignerName(key.Public().(ed25519.PublicKey)))
+	_, err = fmt.Fprintf(p.out, "signed %s by %s\n", p.config, signature.Name(key.Public().(ed25519.PublicKey)))
 	return err
+}
+
+// signingKey reads a private key that 'policy keygen' or 'release keygen' has made.
+func signingKey(file, command string) (ed25519.PrivateKey, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read the key: %w", err)
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, fmt.Errorf("read the key: %s has no PEM block (make one with 'sallyport-agent %s keygen')", file, command)
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	key, ok := parsed.(ed25519.PrivateKey)
+	if err != nil || !ok {
+		return nil, fmt.Errorf("read the key: %s has no Ed25519 private key (make one with 'sallyport-agent %s keygen')", file, command)
+	}
+	return key, nil
 }
 
 func (p *program) signers(forget bool) error {

@@ -74,6 +74,11 @@ func begin(ctx context.Context, s Spec) error {
 	if _, err := os.Stat(s.Config); err != nil {
 		return fmt.Errorf("it is not configured, there is no %s: %s", s.Config, s.First)
 	}
+	if s.Prepare != nil {
+		if err := s.Prepare(); err != nil {
+			return err
+		}
+	}
 	return at(s, windows.SERVICE_START, func(r *registered) error {
 		if r.runs() {
 			return nil

@@ -39,6 +39,8 @@ type Spec struct {
 	// Secure gives the state folder to the account alone; Secured says whether it has. On Windows; on Linux they are not called.
 	Secured func(account string) bool
 	Secure  func(account string) error
+	// Prepare is called before a start, on Windows: the program may have to be put into its place. Nil: nothing.
+	Prepare func() error
 	// Password asks for the account's, where one is needed (Windows).
 	Password func(ctx context.Context, prompt string) (string, error)
 	// Stop is how long the program may take to stop, its drain included. The unit lets it have that.
@@ -111,6 +113,13 @@ func carry(ctx context.Context, w io.Writer, dry bool, steps []step) error {
 	}
 	return nil
 }
+
+// OwnProgram is the path of this program, its links followed; CheckProgram refuses one that somebody else than an admin could
+// replace.
+func OwnProgram() (string, error) { return ownProgram() }
+
+// CheckProgram says why a service must not run the program at this path.
+func CheckProgram(path string) error { return checkProgram(path) }
 
 // errNotInstalled is what start, stop and restart say.
 func errNotInstalled(s Spec) error {

@@ -31,3 +31,7 @@ func Restart(context.Context, io.Writer, Spec, bool) error { return errSystem }
 
 // Ask is not there on this system.
 func Ask(context.Context, Spec) (Status, error) { return Status{}, errSystem }
+
+func ownProgram() (string, error) { return "", errSystem }
+
+func checkProgram(string) error { return errSystem }
