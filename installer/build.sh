@@ -23,6 +23,10 @@ them, and verifies both. Without one they are not signed.
   SALLYPORT_SIGN_PASS_FILE   file with the key's password, if it has one
   SALLYPORT_SIGN_CA          PEM file of the authority, to verify with (default: SALLYPORT_SIGN_CERT itself)
   SALLYPORT_SIGN_TIMESTAMP   URL of a time stamp service; signed files then differ from build to build, and only then
+
+Releases: with a key in the environment SHA256SUMS is signed, so that 'sallyport-agent update' takes the packages that it lists.
+
+  SALLYPORT_RELEASE_KEY      PEM file of the key, as 'sallyport-agent release keygen' makes it
 USAGE
 }
 
@@ -35,7 +39,7 @@ archives    tar.gz (Linux), zip (Windows)                             tar, gzip,
 deb, rpm    packages of the agent and of the relay                    Go
 msi         packages of the agent for Windows Installer               Go, wixl, msitools
 container   the files that an image is built from                     nothing
-checksums   SHA256SUMS over all of it                                 sha256sum
+checksums   SHA256SUMS over all of it, signed if there is a key        sha256sum, Go
 NEEDS
 }
 
@@ -253,7 +257,12 @@ for kind in deb rpm; do if wanted $kind; then package $kind; fi; done
 if wanted msi; then for arch in $(arches windows); do msi "$arch"; done; fi
 if wanted container; then container; fi
 if wanted checksums; then
-  (cd "$out" && find . -type f -not -name SHA256SUMS -printf '%P\n' | sort | xargs sha256sum >"$work/SHA256SUMS")
+  (cd "$out" && find . -type f -not -name 'SHA256SUMS*' -printf '%P\n' | sort | xargs sha256sum >"$work/SHA256SUMS")
   mv "$work/SHA256SUMS" "$out/"
+  rm -f "$out/SHA256SUMS.sig" # of an earlier build
   say checksums SHA256SUMS
+  if [ -n "${SALLYPORT_RELEASE_KEY:-}" ]; then
+    go run ./cmd/sallyport-agent release sign --key "$SALLYPORT_RELEASE_KEY" "$out/SHA256SUMS" >/dev/null
+    say checksums SHA256SUMS.sig
+  fi
 fi

@@ -1,6 +1,7 @@
 #!/bin/bash
 # run.sh - builds the Debian packages as two versions, one of them once more elsewhere, which must give the same bytes, and
-# lives through both in a real systemd: packages.sh. Then the programs install themselves there: service.sh.
+# lives through both in a real systemd: packages.sh. Then the programs install themselves there: service.sh, and update
+# themselves: update.sh.
 # Root; packages debootstrap and systemd-container. Ends with the exit code of the trial.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -10,7 +11,7 @@ arch=$(dpkg --print-architecture)
 tree=$(cd "$here/../../.." && pwd)
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-1700000000}
 build() { # TREE DIRECTORY VERSION
-  "$1/installer/build.sh" --out "$work/$2" --version "$3" --only deb --only checksums --target "linux/$arch" >"$work/build.log" 2>&1 ||
+  "$1/installer/build.sh" --out "$work/$2" --version "$3" --only deb --only archives --only checksums --target "linux/$arch" >"$work/build.log" 2>&1 ||
     { cat "$work/build.log" >&2; exit 1; }
 }
 build "$tree" old 0.1.0
@@ -25,3 +26,24 @@ echo "ok  the same sources give the same bytes in another folder"
 # And without packages: the programs install themselves.
 (cd "$tree" && CGO_ENABLED=0 go build -o "$work/bin/" ./cmd/sallyport-agent ./cmd/sallyport-relay)
 "$here/nspawn.sh" "$here/service.sh" "$work/bin"
+
+# Programs that no package manager has put there update themselves, to releases that are signed here: one that is good, and
+# two that are not: one that speaks another protocol, so that no relay lets it in, and one that ends at once.
+release() { # VERSION
+  (cd "$work/release/$1" && sha256sum sallyport-agent-* >SHA256SUMS)
+  "$work/bin/sallyport-agent" release sign --key "$work/key.pem" "$work/release/$1/SHA256SUMS" >/dev/null
+}
+"$work/bin/sallyport-agent" release keygen "$work/key.pem" | sed -n 's/^ *- //p' >"$work/key.pub"
+mkdir -p "$work/release"/0.1.{0,1,2,3}
+cp "$work/key.pub" "$work/bin/sallyport-relay" "$work/release/"
+cp "$work/old/sallyport-agent-0.1.0-linux-$arch.tar.gz" "$work/release/0.1.0/"
+cp "$work/new/sallyport-agent-0.1.1-linux-$arch.tar.gz" "$work/release/0.1.1/"
+protocol=$(grep -rl '"sallyport.v1"' "$tree/tunnel" --include='*.go' --exclude='*_test.go')
+sed 's/"sallyport.v1"/"sallyport.v0"/' "$protocol" >"$work/v0.go"
+printf '{"Replace": {"%s": "%s"}}' "$protocol" "$work/v0.go" >"$work/overlay.json"
+(cd "$tree" && CGO_ENABLED=0 go build -trimpath -overlay "$work/overlay.json" -ldflags '-s -w -X main.linked=0.1.2' \
+  -o "$work/release/0.1.2/sallyport-agent-0.1.2-linux-$arch" ./cmd/sallyport-agent)
+(cd "$tree/agent/update/testdata" && GOFLAGS= CGO_ENABLED=0 go build -trimpath -o "$work/release/0.1.3/sallyport-agent-0.1.3-linux-$arch" ./cmd/sallyport-agent)
+printf '\nAGENT 0.1.3 crash\n' >>"$work/release/0.1.3/sallyport-agent-0.1.3-linux-$arch"
+for version in 0.1.0 0.1.1 0.1.2 0.1.3; do release $version; done
+TIMEOUT=420 "$here/nspawn.sh" "$here/update.sh" "$work/release"
