@@ -204,7 +204,7 @@ func (u *Updater) prove(ctx context.Context, j journal) error {
 	return j.remove(place{u.Program})
 }
 
-// Refused says when this program was rolled back, if it was the last one that was; zero if not.
+// Refused says when this program was rolled back or left by Back, if it was the last one that was; zero if not.
 func (u *Updater) Refused(program []byte) time.Time {
 	j, err := readJSON(place{u.Program}.refused())
 	sum := sha256.Sum256(program)
@@ -325,7 +325,7 @@ func (u *Updater) Settle(ctx context.Context) (ended bool, err error) {
 }
 
 // Back puts the program back that the last update has replaced, as an update to it: if that one does not link, the present one
-// stays. It gives the version. That there is no link now does not hinder it.
+// stays. It gives the version. That there is no link now does not hinder it. The version that it leaves is Refused from then on.
 func (u *Updater) Back(ctx context.Context, from string) (to string, err error) {
 	at := place{u.Program}
 	running, err := u.Service.Running(ctx)
@@ -339,5 +339,12 @@ func (u *Updater) Back(ctx context.Context, from string) (to string, err error) 
 	if to, err = Version(ctx, at.old()); err != nil {
 		return "", err
 	}
-	return to, u.replace(ctx, running, from, to, program)
+	if err := u.replace(ctx, running, from, to, program); err != nil {
+		return to, err
+	}
+	left := journal{From: to, To: from, Began: time.Now().UTC()}
+	if left.New, err = sumOf(at.old()); err == nil {
+		err = left.refuse(at)
+	}
+	return to, err
 }

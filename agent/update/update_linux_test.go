@@ -214,6 +214,9 @@ func TestUpdate(t *testing.T) {
 	}
 	b.await(t, "1.1.0")
 	b.whole(t, "1.1.0", "1.2.0")
+	if u := b.updater(patient, nil); u.Refused(agent("1.2.0", "none")).IsZero() || !u.Refused(agent("1.1.0", "none")).IsZero() {
+		t.Error("a schedule would install again what an admin has left")
+	}
 }
 
 // TestRollback: a new program that does not link, or does not stay up, is not kept, and the old one runs again.

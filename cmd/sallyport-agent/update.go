@@ -17,6 +17,7 @@ import (
 
 	"sallyport/agent"
 	"sallyport/agent/link"
+	"sallyport/agent/state"
 	"sallyport/agent/update"
 	"sallyport/internal/service"
 	"sallyport/internal/signature"
@@ -47,8 +48,9 @@ Beside the package lie the release's SHA256SUMS and SHA256SUMS.sig. One of updat
 that nothing is changed. Then the program is replaced, the service drains and is restarted, and a link is waited for, up to
 a minute (--within). Without one the old program comes back. It stays beside the new one as sallyport-agent.old until the next update.
 
-At every moment a complete program lies in its place. An update that was killed is brought to its end by the next 'update':
-what links is kept, what does not is rolled back.
+At every moment a complete program lies in its place; on Windows, which has none for an instant, sallyport-agent.old.exe puts
+itself back ('service start'). An update that was killed is brought to its end by the next 'update': what links is kept, what
+does not is rolled back. --from does not try again what was rolled back or left by --back.
 
 Exit codes: 0 updated, or there was nothing to do; 1 failed, and nothing was changed; 5 rolled back.`,
 		Example: `  sallyport-agent update sallyport-agent-0.2.0-linux-amd64.tar.gz --key ed25519:... --dry-run
@@ -200,15 +202,42 @@ func (p *program) installation(ctx context.Context, o updateOrder) (*installatio
 	if err != nil {
 		return nil, err
 	}
-	c, _, err := p.configIfThere()
-	if err != nil {
-		c = &agent.Config{} // a broken one keeps nobody from an update that mends it; the key is given then
+	in := &installation{}
+	if o.key == "" && !o.goBack { // else a broken configuration keeps nobody from an update that mends it
+		if in.signers, err = p.releaseSigners(); err != nil {
+			return nil, err
+		}
 	}
-	in := &installation{signers: c.Update.Signers}
 	in.Program, in.Service, in.Life, in.WithoutLink = path, machineService{spec, path}, p.life, o.withoutLink
 	in.Within = o.within
 	in.Say = func(step string) { fmt.Fprintln(p.out, step) }
 	return in, nil
+}
+
+// releaseSigners are the keys that agent.yaml trusts with releases. Who can write that file decides what is installed, so
+// nobody but admins may, and where it has to be signed it is.
+func (p *program) releaseSigners() ([]string, error) {
+	c, there, err := p.configIfThere()
+	if err != nil || !there || len(c.Update.Signers) == 0 {
+		return nil, err
+	}
+	if err := state.CheckWritable(p.config); err != nil {
+		return nil, fmt.Errorf("update.signers cannot be trusted, or give --key: %w", err)
+	}
+	dir, err := p.openState()
+	if errors.Is(err, fs.ErrNotExist) {
+		return c.Update.Signers, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if pinned, err := agent.Signers(dir); err != nil || len(pinned) == 0 {
+		return c.Update.Signers, err
+	}
+	if c, err = agent.ReadSigned(p.config, dir); err != nil {
+		return nil, err
+	}
+	return c.Update.Signers, nil
 }
 
 // lockUpdate keeps a second update away while one is under way.
@@ -299,7 +328,7 @@ func (p *program) updateOf(ctx context.Context, in *installation, o updateOrder)
 		return fmt.Errorf("%s: %w", pkg.Name, err)
 	}
 	if at := in.Refused(next); o.from != "" && !at.IsZero() {
-		fmt.Fprintf(p.out, "Version %s was rolled back, tried %s; --from does not try it again. Name the package to do so.\n", pkg.Version, at.Local().Format(time.DateTime))
+		fmt.Fprintf(p.out, "Version %s was rolled back on %s; --from does not try it again. Name the package to do so.\n", pkg.Version, at.Local().Format(time.DateTime))
 		return nil
 	}
 	running, err := in.Ready(ctx)

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"sallyport/agent"
+	"sallyport/agent/state"
 	"sallyport/agent/update"
 )
 
@@ -241,7 +243,7 @@ func TestScheduledUpdate(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	r.has("1.0.0", 2)
-	if err := r.try(o); err != nil || !strings.Contains(r.out.String(), "was rolled back, tried ") {
+	if err := r.try(o); err != nil || !strings.Contains(r.out.String(), "was rolled back on ") {
 		t.Errorf("%v\n%s", err, r.out.String())
 	}
 	r.has("1.0.0", 0)
@@ -264,5 +266,57 @@ func TestUpdateUsage(t *testing.T) {
 		if e, ok := errors.AsType[exitError](err); !ok || e.code != exitUsage {
 			t.Errorf("%v: %v", args, err)
 		}
+	}
+}
+
+// TestReleaseSigners: the keys of an agent.yaml that others can write, or that should be signed and is not, are not trusted.
+func TestReleaseSigners(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	key, config, folder := filepath.Join(dir, "key.pem"), filepath.Join(dir, "agent.yaml"), filepath.Join(dir, "state")
+	var out bytes.Buffer
+	command := func(args ...string) {
+		t.Helper()
+		out.Reset()
+		if err := run(t.Context(), args, streams{os.Stdin, &out, &out}, func(string) string { return "" }); err != nil {
+			t.Fatalf("%v: %v", args, err)
+		}
+	}
+	command("release", "keygen", key)
+	signer := strings.TrimSpace(strings.TrimPrefix(out.String(), "update:\n  signers:\n    - "))
+	text := "relay: https://relay.example.com\ngateway: plant1\n" + out.String()
+	p := &program{config: config, state: folder, getenv: func(string) string { return "" }}
+	if list, err := p.releaseSigners(); err != nil || len(list) > 0 {
+		t.Errorf("without a configuration: %v, %v", list, err)
+	}
+	write := func(text string, mode os.FileMode) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(config, []byte(text), mode), os.Chmod(config, mode)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(text, 0o644)
+	if list, err := p.releaseSigners(); err != nil || len(list) != 1 || list[0] != signer {
+		t.Errorf("%v, %v; want %s", list, err, signer)
+	}
+	write(text, 0o666)
+	if list, err := p.releaseSigners(); !errors.Is(err, state.ErrExposed) {
+		t.Errorf("from a file that others may write: %v, %v", list, err)
+	}
+	write(text+"policy_signers: ['"+signer+"']\n", 0o644)
+	command("policy", "sign", "--config", config, "--key", key)
+	d, err := state.Open(folder)
+	if err == nil {
+		_, err = agent.ReadSigned(config, d) // as the agent does, which pins the signer
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list, err := p.releaseSigners(); err != nil || len(list) != 1 {
+		t.Errorf("from a signed file: %v, %v", list, err)
+	}
+	write(text, 0o644)
+	if list, err := p.releaseSigners(); !errors.Is(err, agent.ErrUnsigned) {
+		t.Errorf("from a file that should be signed: %v, %v", list, err)
 	}
 }

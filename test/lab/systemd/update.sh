@@ -146,10 +146,12 @@ grep -qvE "executed=(unknown|None)|retry=False|rror\(" calls.txt || fail "a lone
 runs 0.1.0 || fail "after going back: $(version)"
 step "a lone agent goes back to the version before: $(cat calls.txt)"
 code 0 sallyport-agent update --from release/0.1.1 --yes
+said 'Version 0.1.1 was rolled back'
+code 0 sallyport-agent update "$new" --yes
 runs 0.1.1 || fail "$(version)"
 code 1 sallyport-agent update release/0.1.0/sallyport-agent-*.tar.gz --yes
 said '--downgrade'
-step "a schedule's command takes the newer one, and an older one is refused"
+step "a schedule does not take again what was left, a name does, and an older one is refused"
 
 # --- releases that do not work -------------------------------------------------------------------------------------------------
 
