@@ -42,6 +42,7 @@ for unit in sallyport-agent sallyport-relay; do
   ! systemctl is-failed --quiet $unit || fail "$unit has failed without a configuration"
 done
 man -w sallyport-agent >/dev/null 2>&1 || [ -e /usr/share/man/man8/sallyport-agent.8.gz ]
+! sallyport-agent update /share/none >managed.log 2>&1 && grep -q 'was installed by dpkg, whose next upgrade would undo this' managed.log || fail "$(cat managed.log)"
 step "both packages are installed and wait for their configuration"
 
 printf 'listen: %s\npublic_url: %s\n' "${RELAY#http://}" "$RELAY" >/etc/sallyport/relay.yaml

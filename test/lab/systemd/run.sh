@@ -14,6 +14,8 @@ build() { # TREE DIRECTORY VERSION
   "$1/installer/build.sh" --out "$work/$2" --version "$3" --only deb --only archives --only checksums --target "linux/$arch" >"$work/build.log" 2>&1 ||
     { cat "$work/build.log" >&2; exit 1; }
 }
+(cd "$tree" && go run ./cmd/sallyport-agent release keygen "$work/key.pem") | sed -n 's/^ *- //p' >"$work/key.pub"
+export SALLYPORT_RELEASE_KEY=$work/key.pem
 build "$tree" old 0.1.0
 build "$tree" new 0.1.1
 mkdir "$work/elsewhere"
@@ -27,17 +29,16 @@ echo "ok  the same sources give the same bytes in another folder"
 (cd "$tree" && CGO_ENABLED=0 go build -o "$work/bin/" ./cmd/sallyport-agent ./cmd/sallyport-relay)
 "$here/nspawn.sh" "$here/service.sh" "$work/bin"
 
-# Programs that no package manager has put there update themselves, to releases that are signed here: one that is good, and
-# two that are not: one that speaks another protocol, so that no relay lets it in, and one that ends at once.
+# Programs that no package manager has put there update themselves, to releases that are signed: one that is good, and two that
+# are not: one that speaks another protocol, so that no relay lets it in, and one that ends at once.
 release() { # VERSION
   (cd "$work/release/$1" && sha256sum sallyport-agent-* >SHA256SUMS)
   "$work/bin/sallyport-agent" release sign --key "$work/key.pem" "$work/release/$1/SHA256SUMS" >/dev/null
 }
-"$work/bin/sallyport-agent" release keygen "$work/key.pem" | sed -n 's/^ *- //p' >"$work/key.pub"
 mkdir -p "$work/release"/0.1.{0,1,2,3}
 cp "$work/key.pub" "$work/bin/sallyport-relay" "$work/release/"
-cp "$work/old/sallyport-agent-0.1.0-linux-$arch.tar.gz" "$work/release/0.1.0/"
-cp "$work/new/sallyport-agent-0.1.1-linux-$arch.tar.gz" "$work/release/0.1.1/"
+cp "$work/old/sallyport-agent-0.1.0-linux-$arch.tar.gz" "$work/old"/SHA256SUMS* "$work/release/0.1.0/"
+cp "$work/new/sallyport-agent-0.1.1-linux-$arch.tar.gz" "$work/new"/SHA256SUMS* "$work/release/0.1.1/"
 protocol=$(grep -rl '"sallyport.v1"' "$tree/tunnel" --include='*.go' --exclude='*_test.go')
 sed 's/"sallyport.v1"/"sallyport.v0"/' "$protocol" >"$work/v0.go"
 printf '{"Replace": {"%s": "%s"}}' "$protocol" "$work/v0.go" >"$work/overlay.json"
@@ -45,5 +46,6 @@ printf '{"Replace": {"%s": "%s"}}' "$protocol" "$work/v0.go" >"$work/overlay.jso
   -o "$work/release/0.1.2/sallyport-agent-0.1.2-linux-$arch" ./cmd/sallyport-agent)
 (cd "$tree/agent/update/testdata" && GOFLAGS= CGO_ENABLED=0 go build -trimpath -o "$work/release/0.1.3/sallyport-agent-0.1.3-linux-$arch" ./cmd/sallyport-agent)
 printf '\nAGENT 0.1.3 crash\n' >>"$work/release/0.1.3/sallyport-agent-0.1.3-linux-$arch"
-for version in 0.1.0 0.1.1 0.1.2 0.1.3; do release $version; done
+release 0.1.2
+release 0.1.3
 TIMEOUT=420 "$here/nspawn.sh" "$here/update.sh" "$work/release"

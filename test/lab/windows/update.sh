@@ -1,0 +1,65 @@
+#!/bin/bash
+# update.sh - the service's program on Windows is replaced while it runs, comes back where the next one does not stay up, and puts
+# itself back where an update was cut off.
+set -euo pipefail
+. "$(dirname "$0")/wine.sh"
+. "$wine_here/lab.sh"
+wine_up
+folder=$WINEPREFIX/drive_c/ProgramData/Sallyport
+rm -rf "$folder" # another trial's
+programs="$WINEPREFIX/drive_c/Program Files/Sallyport"
+rm -rf "$programs"
+mkdir -p "$programs" "$work/new" "$work/crash"
+agent() { WINDOWS_LIMIT=180 windows 'C:\Program Files\Sallyport\sallyport-agent.exe' "$@"; }
+traces() { tail -n 20 "$work"/*.log >&2 || true; agent service status >&2 || true; ls -l "$programs" >&2; }
+linked() { agent status --json | python3 -c 'import json, sys; s = json.load(sys.stdin); sys.exit(not (s["version"] == sys.argv[1] and s["running"] and any(l["state"] == "up" for l in s["links"])))' "$1"; }
+here() { [ "$(agent version | tr -d '\r')" = "sallyport-agent $1" ] || fail "$(agent version) lies in the place, not $1"; }
+
+windows_build "$programs/sallyport-agent.exe" -trimpath -ldflags '-s -w -X main.linked=0.1.0' ./cmd/sallyport-agent
+new=sallyport-agent-0.1.1-windows-amd64.exe crash=sallyport-agent-0.1.2-windows-amd64.exe
+windows_build "$work/new/$new" -trimpath -ldflags '-s -w -X main.linked=0.1.1' ./cmd/sallyport-agent
+(cd "$tree/agent/update/testdata" && GOFLAGS='' GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go build -trimpath -o "$work/crash/$crash" ./cmd/sallyport-agent)
+printf '\nAGENT 0.1.2 crash\n' >>"$work/crash/$crash"
+agent release keygen "Z:$work/key.pem" | tr -d '\r' | sed -n 's/^ *- //p' >"$work/key.pub"
+for release in new crash; do
+  (cd "$work/$release" && sha256sum -b ./*.exe | sed 's, [*][.]/, *,' >SHA256SUMS)
+  agent release sign --key "Z:$work/key.pem" "Z:$work/$release/SHA256SUMS" >/dev/null
+done
+
+relay_up
+agent join <"$work/join.txt" >/dev/null
+apis >>"$folder/agent.yaml"
+printf 'update: {signers: ["%s"]}\n' "$(cat "$work/key.pub")" >>"$folder/agent.yaml"
+relay connector publish plant1/orders --auth none >/dev/null
+agent service install >/dev/null
+eventually 30 call
+eventually 30 linked 0.1.0
+step "an agent of version 0.1.0 runs as a service"
+
+code 1 agent update "Z:$work/new/$new" --yes --key ed25519:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=
+said 'no trusted key has signed it'
+code 0 agent update "Z:$work/new/$new" --dry-run
+here 0.1.0
+code 0 agent update "Z:$work/new/$new" --yes
+said 'done: version 0.1.1'
+here 0.1.1
+linked 0.1.1 || fail "$(agent status)"
+[ "$(windows 'C:\Program Files\Sallyport\sallyport-agent.old.exe' version | tr -d '\r')" = "sallyport-agent 0.1.0" ] || fail "the version before was not kept"
+eventually 30 call
+step "a signed version takes its place, by renaming a program that runs"
+
+code 5 agent update --from "Z:$work/crash" --yes
+said 'version 0.1.2 was not kept: start it: '
+said 'Version 0.1.1 is back and has a link'
+here 0.1.1
+eventually 30 call
+[ -z "$(find "$programs" -name '*.new.exe' -o -name '*.update.json')" ] || fail "something is left: $(ls "$programs")"
+step "a version that does not stay up is rolled back"
+
+agent service stop >/dev/null
+mv "$programs/sallyport-agent.exe" "$programs/sallyport-agent.old.exe" # an update that was cut off between its two renames
+code 0 windows 'C:\Program Files\Sallyport\sallyport-agent.old.exe' service start
+here 0.1.1
+eventually 30 call
+step "the old program puts itself back where none lies in the place"
+agent service uninstall >/dev/null
