@@ -347,6 +347,35 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// TestRollbackThatDoesNotStart: the old program is in its place, the reason is told, and the next run has another look.
+func TestRollbackThatDoesNotStart(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, true)
+	u := b.updater(patient, nil)
+	u.Service = broken{b}
+	err := u.Update(t.Context(), "1.0.0", "1.1.0", agent("1.1.0", "none"))
+	if r, ok := errors.AsType[*RolledBack](err); !ok || r.Now == nil || !strings.HasSuffix(err.Error(), "Version 1.0.0 is back in its place, but: start it: the manager is out of order") {
+		t.Errorf("%v", err)
+	}
+	if v, err := Version(t.Context(), b.program()); err != nil || v != "1.0.0" {
+		t.Errorf("version %s is in the place (%v)", v, err)
+	}
+	ended, err := b.updater(patient, nil).Settle(t.Context())
+	if !ended || err != nil {
+		t.Errorf("the next run: %v, %v", ended, err)
+	}
+	b.await(t, "1.0.0")
+	b.whole(t, "1.0.0", "")
+}
+
+// broken stops the service, and cannot start it.
+type broken struct{ *box }
+
+func (b broken) Restart(context.Context) error {
+	b.stop()
+	return errors.New("the manager is out of order")
+}
+
 // TestFullDisk: a program that does not fit changes nothing.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()

@@ -284,10 +284,20 @@ func (m machineService) Running(ctx context.Context) (bool, error) {
 	if err != nil || !s.Installed {
 		return false, err
 	}
-	if !strings.HasPrefix(strings.TrimPrefix(strings.ToLower(s.Command), `"`), strings.ToLower(m.program)) {
+	if !runsProgram(s.Command, m.program) {
 		return false, fmt.Errorf("this program is %s, the service runs another one: %s; update with that one", m.program, s.Command)
 	}
 	return s.State == service.Running || s.State == service.Starting || s.State == service.Failed, nil
+}
+
+// runsProgram says whether a service's command, with quotes around its program or without, runs this one.
+func runsProgram(command, program string) bool {
+	line := strings.TrimPrefix(command, `"`)
+	if len(line) < len(program) || !strings.EqualFold(line[:len(program)], program) {
+		return false
+	}
+	rest := line[len(program):]
+	return rest == "" || rest[0] == ' ' || rest[0] == '"'
 }
 
 // Restart implements update.Service.

@@ -320,3 +320,23 @@ func TestReleaseSigners(t *testing.T) {
 		t.Errorf("from a file that should be signed: %v, %v", list, err)
 	}
 }
+
+func TestRunsProgram(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		command, program string
+		want             bool
+	}{
+		{"/usr/local/bin/sallyport-agent run", "/usr/local/bin/sallyport-agent", true},
+		{"/usr/local/bin/sallyport-agent", "/usr/local/bin/sallyport-agent", true},
+		{"/usr/local/bin/sallyport-agent-beta run", "/usr/local/bin/sallyport-agent", false},
+		{"/usr/bin/sallyport-agent run", "/usr/local/bin/sallyport-agent", false},
+		{"", "/usr/local/bin/sallyport-agent", false},
+		{`"C:\Program Files\Sallyport\sallyport-agent.exe" service run`, `C:\program files\Sallyport\sallyport-agent.exe`, true},
+		{`"C:\Program Files\Sallyport\sallyport-agent.exe.old" service run`, `C:\Program Files\Sallyport\sallyport-agent.exe`, false},
+	} {
+		if got := runsProgram(c.command, c.program); got != c.want {
+			t.Errorf("%s runs %s: %v", c.command, c.program, got)
+		}
+	}
+}
