@@ -74,8 +74,8 @@ type Options struct {
 	API string
 	// Environment says which proxy the environment names; nil: none.
 	Environment link.ProxyFunc
-	// Version is the program's.
-	Version string
+	// Version is the program's, Program its path; empty: no update of it is looked for.
+	Version, Program string
 }
 
 // ErrNoAPI is wrapped by Examine's error about an API that the configuration does not have.

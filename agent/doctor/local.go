@@ -54,7 +54,11 @@ func (p *patient) files() []Finding {
 		front = append(front, f)
 	}
 	list = append(front, list...)
-	return append(list, p.disk(), handles())
+	list = append(list, p.disk(), handles())
+	if f, there := p.update(); there {
+		list = append(list, f)
+	}
+	return list
 }
 
 // readConfig is 'config check'.

@@ -289,6 +289,15 @@ func (u *Updater) rollBack(ctx context.Context, j journal, cause error) error {
 	return r
 }
 
+// Unfinished says which update of a program was killed, or is under way, and when it began; ok is false if there is none.
+func Unfinished(program string) (from, to string, began time.Time, ok bool) {
+	j, err := readJSON(place{program}.journal())
+	if err != nil || j == nil {
+		return "", "", time.Time{}, false // one that is torn was none
+	}
+	return j.From, j.To, j.Began, true
+}
+
 // Settle ends what an update that was killed has begun: a new program that links is kept, one that does not is rolled back.
 // It tells by ended that there was something.
 func (u *Updater) Settle(ctx context.Context) (ended bool, err error) {

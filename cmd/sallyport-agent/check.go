@@ -83,8 +83,12 @@ func (p *program) check(ctx context.Context, o checkOptions) error {
 }
 
 func (p *program) examine(ctx context.Context, api string) ([]doctor.Finding, error) {
+	own, err := service.OwnProgram()
+	if err != nil {
+		own = "" // no update of it is looked for
+	}
 	return doctor.Examine(ctx, doctor.Options{
-		Config: p.config, Named: p.config != defaultConfig(), API: api, Environment: environmentProxy(), Version: version(),
+		Config: p.config, Named: p.config != defaultConfig(), API: api, Environment: environmentProxy(), Version: version(), Program: own,
 		State: func(c *agent.Config) string {
 			return cmp.Or(p.state, p.getenv("SALLYPORT_STATE"), c.State, agent.DefaultState())
 		},
