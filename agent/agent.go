@@ -47,6 +47,8 @@ type Deps struct {
 	File string
 	// Again has the file read at once, changed or not (SIGHUP); nil: never.
 	Again <-chan struct{}
+	// Rereading is told when that begins, and what it returns when it has ended; nil: nobody is told.
+	Rereading func() (done func())
 	// Environment says which proxy the environment names; nil: none.
 	Environment link.ProxyFunc
 	// Name is what the admin calls this machine, Version the program's version; both for people only.
@@ -69,7 +71,8 @@ type Agent struct {
 	ship   *shipper
 	meter  *metrics.Metrics // nil: nobody asks for it
 
-	status *status // what 'sallyport-agent status' shows
+	status *status            // what 'sallyport-agent status' shows
+	pulses chan chan<- string // who asks keepStatus for a sign of life
 
 	entra    *entra.Identity // nil: its own key says who the agent is
 	live     *identity.Live  // nil with entra
@@ -95,7 +98,7 @@ func New(c *Config, d Deps) (*Agent, error) {
 	if err := mayRun(c, d.Identity); err != nil {
 		return nil, err
 	}
-	a := &Agent{config: *c, deps: d, log: d.Log, guard: lockout.New(), status: newStatus(), replaced: make(chan string, 1), ship: newShipper(), anchor: newAnchor()}
+	a := &Agent{config: *c, deps: d, log: d.Log, guard: lockout.New(), status: newStatus(), pulses: make(chan chan<- string), replaced: make(chan string, 1), ship: newShipper(), anchor: newAnchor()}
 	snap, err := a.build(c, nil)
 	dialer, dialErr := NewDialer(c, d)
 	if err = errors.Join(err, dialErr); err != nil {

@@ -36,10 +36,12 @@ type rig struct {
 	file  string // agent.yaml
 	state state.Dir
 	again chan struct{}
-	log   *lockedBuffer
-	api   *httptest.Server
-	links chan *tunnel.Link
-	stop  func()
+	// rereading is the agent's Deps.Rereading.
+	rereading func() func()
+	log       *lockedBuffer
+	api       *httptest.Server
+	links     chan *tunnel.Link
+	stop      func()
 
 	// anchors answers heads of the record, in the link's reader; nil: as an older relay.
 	anchors func(key ed25519.PrivateKey, l *tunnel.Link, body []byte)
@@ -129,7 +131,7 @@ func (r *rig) start(relay, fingerprint string) {
 		r.t.Fatal(err)
 	}
 	r.agent, err = New(c, Deps{
-		State: r.state, Identity: id, Secrets: store, File: r.file, Again: r.again, Name: "srv1", Version: "1.2.3",
+		State: r.state, Identity: id, Secrets: store, File: r.file, Again: r.again, Rereading: r.rereading, Name: "srv1", Version: "1.2.3",
 		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: r.level})), Level: r.level,
 	})
 	if err != nil {

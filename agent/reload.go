@@ -73,23 +73,29 @@ func (a *Agent) watch(ctx context.Context) {
 			force = true
 		case <-tick.C:
 		}
+		done := a.rereading(force)
 		next, err := look(a.deps.File, seen)
-		if err != nil {
-			if err.Error() != missing {
-				missing = err.Error()
-				a.status.loaded(err)
-				a.log.Error("the configuration cannot be read; the previous one stays in force", "error", err)
-			}
-			continue
-		}
-		force = force || missing != "" // so that the status tells of what is there now
-		missing = ""
-		changed := next.sum != seen.sum
-		seen = next
-		if changed || force {
+		switch {
+		case err == nil && (force || missing != "" || next.sum != seen.sum): // missing: so that the status tells of what is there now
 			a.reread()
+		case err != nil && err.Error() != missing:
+			a.status.loaded(err)
+			a.log.Error("the configuration cannot be read; the previous one stays in force", "error", err)
 		}
+		seen, missing = next, ""
+		if err != nil {
+			missing = err.Error()
+		}
+		done()
 	}
+}
+
+// rereading tells who wants to know that the file is read again because that was asked for.
+func (a *Agent) rereading(asked bool) (done func()) {
+	if !asked || a.deps.Rereading == nil {
+		return func() {}
+	}
+	return a.deps.Rereading()
 }
 
 // look gives the file's version, and reads it only if time or size differ from those of seen.

@@ -127,6 +127,8 @@ func (a *Agent) keepStatus(ctx context.Context) {
 			a.writeStatus(false)
 			return
 		case <-tick.C:
+		case answer := <-a.pulses:
+			answer <- a.line()
 		case <-a.status.changed:
 			written = time.Time{}
 			select {

@@ -11,12 +11,12 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"sallyport/internal/service"
+	"sallyport/internal/systemd"
 )
 
 // Exit codes.
@@ -39,7 +39,7 @@ func exitCode(err error) int {
 	if err == nil {
 		return 0
 	} else if text := err.Error(); text != "" {
-		fmt.Fprintln(os.Stderr, "sallyport-agent:", text)
+		systemd.Complain(os.Stderr, os.Getenv, "sallyport-agent: "+text)
 	}
 	if e, ok := errors.AsType[exitError](err); ok {
 		return e.code

@@ -15,6 +15,7 @@ import (
 	"sallyport/agent"
 	"sallyport/agent/secret"
 	"sallyport/agent/state"
+	"sallyport/internal/systemd"
 )
 
 // streams are the program's standard input and outputs.
@@ -161,12 +162,20 @@ func (p *program) logger(c agent.Log) (*slog.Logger, *slog.LevelVar, error) {
 	o := &slog.HandlerOptions{Level: level}
 	switch form := cmp.Or(p.logForm, c.Format, "text"); form {
 	case "text":
-		return slog.New(slog.NewTextHandler(p.err, o)), level, nil
+		return p.logTo(func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, o) }), level, nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(p.err, o)), level, nil
+		return p.logTo(func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, o) }), level, nil
 	default:
 		return nil, nil, fmt.Errorf("log format %q is neither text nor json", form)
 	}
+}
+
+// logTo has the journal know how urgent a line is, where standard error is that.
+func (p *program) logTo(handler func(io.Writer) slog.Handler) *slog.Logger {
+	if systemd.IsJournal(p.err, p.getenv) {
+		return slog.New(systemd.NewHandler(p.err, handler))
+	}
+	return slog.New(handler(p.err))
 }
 
 // configIfThere is the configuration, or an empty one if there is no file.

@@ -16,6 +16,7 @@ import (
 	"sallyport/agent/identity"
 	"sallyport/agent/link"
 	"sallyport/agent/proxy"
+	"sallyport/internal/systemd"
 )
 
 func (p *program) runCommand() *cobra.Command {
@@ -57,8 +58,9 @@ func (p *program) serve(ctx context.Context, up func()) error {
 	if err != nil {
 		return err
 	}
+	manager := systemd.Open(p.getenv, log)
 	a, err := agent.New(c, agent.Deps{
-		State: dir, Identity: id, Secrets: store, File: p.config, Again: hangups(ctx), Environment: environmentProxy(),
+		State: dir, Identity: id, Secrets: store, File: p.config, Again: hangups(ctx), Rereading: manager.Reloading, Environment: environmentProxy(),
 		Name: hostName(), Version: version(), Log: log, Level: level,
 	})
 	if err != nil {
@@ -67,7 +69,7 @@ func (p *program) serve(ctx context.Context, up func()) error {
 	log.Info("agent starts", "version", version(), "identity", a.Identity(), "relay", c.Relay, "config", p.config, "state", dir.String())
 	up()
 	ballast := make([]byte, ballastSize)
-	err = a.Run(ctx)
+	err = manager.Supervise(ctx, systemd.Service{Ask: a.Pulse, Stop: stopTime(c)}, a.Run)
 	runtime.KeepAlive(ballast)
 	log.Info("agent stopped")
 	return err

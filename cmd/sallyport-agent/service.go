@@ -20,6 +20,9 @@ const serviceName = "sallyport-agent"
 // stopMargin is what a stop may take beyond drain_timeout: streams are cut and the record is written.
 const stopMargin = 15 * time.Second
 
+// stopTime is how long the agent may take to stop.
+func stopTime(c *agent.Config) time.Duration { return max(c.DrainTimeout, 30*time.Second) + stopMargin }
+
 func (p *program) serviceCommand() *cobra.Command {
 	return p.withServe(service.Commands(serviceName, p.serviceSpec, service.Frame{
 		Out: p.out, None: exactly(0, 0, ""), Group: group,
@@ -50,7 +53,7 @@ func (p *program) serviceSpec() (service.Spec, error) {
 		WindowsArguments: []string{"service", serveCommand},
 		Config:           config, DefaultConfig: defaultConfig(), State: state, DefaultState: agent.DefaultState(),
 		First:    "'sallyport-agent join', then 'sallyport-agent service start'",
-		Stop:     max(c.DrainTimeout, 30*time.Second) + stopMargin,
+		Stop:     stopTime(c),
 		Password: func(ctx context.Context, prompt string) (string, error) { return p.readSecretly(ctx, "", prompt) },
 	}
 	guarded(&spec)

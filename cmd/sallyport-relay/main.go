@@ -6,13 +6,13 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"sallyport/internal/service"
+	"sallyport/internal/systemd"
 )
 
 // The exit codes.
@@ -51,7 +51,7 @@ func run(ctx context.Context, args []string, env environment) int {
 	if e, ok := errors.AsType[service.ExitError](err); ok {
 		return e.ExitCode()
 	}
-	fmt.Fprintln(env.err, "sallyport-relay:", err)
+	systemd.Complain(env.err, env.get, "sallyport-relay: "+err.Error())
 	if _, ok := errors.AsType[*usageError](err); ok {
 		return exitUsage
 	}

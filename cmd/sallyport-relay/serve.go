@@ -1,15 +1,19 @@
 package main
 
 import (
+	"context"
 	_ "embed"
 	"fmt"
 	"io"
 	"log/slog"
 	"runtime"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"sallyport/internal/systemd"
 	"sallyport/relay"
+	"sallyport/relay/admin"
 )
 
 // example is relay.yaml with every setting and its default.
@@ -33,13 +37,16 @@ the present ones end, and stops; a second signal stops it at once.`,
 			if err != nil {
 				return err
 			}
-			r, err := relay.New(cmd.Context(), config, programVersion(), newLog(config.Log, p.err))
+			log := p.newLog(config.Log)
+			r, err := relay.New(cmd.Context(), config, programVersion(), log)
 			if err != nil {
 				return fmt.Errorf("start the relay: %w", err)
 			}
 			ballast := make([]byte, ballastSize)
 			defer runtime.KeepAlive(ballast)
-			return r.Run(cmd.Context())
+			return systemd.Open(p.get, log).Supervise(cmd.Context(), systemd.Service{
+				Ask: pulse(admin.NewClient(config.SocketPath())), Stop: stopTime(config),
+			}, r.Run)
 		},
 	}
 }
@@ -48,16 +55,55 @@ the present ones end, and stops; a second signal stops it at once.`,
 // is so little here that it would run many times a second under load; with the ballast it waits for more.
 const ballastSize = 8 << 20
 
-func newLog(c relay.Log, w io.Writer) *slog.Logger {
+// pulse has the relay answer over its own admin socket how it is, in a line for 'systemctl status': the listener, the handlers and
+// the registry of gateways have to take part. Trouble of the store is told and is an answer: a new start would not mend it.
+func pulse(c *admin.Client) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) {
+		s, err := c.Status(ctx)
+		if err != nil {
+			return "", err
+		}
+		return statusLine(s), nil
+	}
+}
+
+func statusLine(s admin.Status) string {
+	agents, linked := 0, 0
+	for _, g := range s.Gateways {
+		for _, a := range g.Agents {
+			if !a.Revoked.IsZero() || a.Pending {
+				continue
+			}
+			agents++
+			if len(a.Links) > 0 {
+				linked++
+			}
+		}
+	}
+	text := fmt.Sprintf("%d of %d agents linked, gateways: %d, connectors: %d", linked, agents, len(s.Gateways), s.Connectors)
+	if s.StoreTrouble != "" {
+		return text + "; THE STORE TAKES NO CHANGES: " + s.StoreTrouble
+	}
+	if s.StoreBroken > 0 {
+		return text + "; the store cannot be followed for " + s.StoreBroken.Round(time.Second).String()
+	}
+	return text
+}
+
+func (p *program) newLog(c relay.Log) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
 		level = slog.LevelInfo // left out: the configuration admits known names alone
 	}
 	options := &slog.HandlerOptions{Level: level}
+	handler := func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, options) }
 	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
+		handler = func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, options) }
 	}
-	return slog.New(slog.NewTextHandler(w, options))
+	if systemd.IsJournal(p.err, p.get) {
+		return slog.New(systemd.NewHandler(p.err, handler))
+	}
+	return slog.New(handler(p.err))
 }
 
 func (p *program) configCommand() *cobra.Command {

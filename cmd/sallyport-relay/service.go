@@ -11,6 +11,7 @@ import (
 
 	"sallyport/installer/linux"
 	"sallyport/internal/service"
+	"sallyport/relay"
 )
 
 // Where the relay's service has its files.
@@ -35,14 +36,17 @@ func (p *program) serviceCommand() *cobra.Command {
 	})
 }
 
+// stopTime is how long the relay may take to stop.
+func stopTime(c relay.Config) time.Duration { return max(c.Timeouts.Drain, leastDrain) + stopMargin }
+
 func (p *program) serviceSpec() (service.Spec, error) {
 	config, err := filepath.Abs(cmp.Or(p.config, serviceConfig))
 	if err != nil {
 		return service.Spec{}, fmt.Errorf("--config: %w", err)
 	}
-	drain := leastDrain
-	if c, err := loadFile(config); err == nil { // a broken one does not keep anybody from stopping it
-		drain = max(drain, c.Timeouts.Drain)
+	c, err := loadFile(config)
+	if err != nil { // a broken one does not keep anybody from stopping it
+		c = relay.Config{}
 	}
 	return service.Spec{
 		Name: "sallyport-relay", Display: "Sallyport relay",
@@ -50,6 +54,6 @@ func (p *program) serviceSpec() (service.Spec, error) {
 		Unit:        linux.RelayUnit, Packaged: "/usr/bin/sallyport-relay", Arguments: []string{"serve"},
 		Config: config, DefaultConfig: serviceConfig, NameConfig: true, State: serviceState, DefaultState: serviceState,
 		First: "'sallyport-relay config example > " + config + "', edit it, then 'sallyport-relay service start'",
-		Stop:  drain + stopMargin,
+		Stop:  stopTime(c),
 	}, nil
 }

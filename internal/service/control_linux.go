@@ -21,8 +21,8 @@ const commandLimit = time.Minute
 // settle is how long a started service has to stay up to count as started.
 const settle = 2 * time.Second
 
-// startLimit bounds the wait for a start; systemd has a bound of its own, 90 s.
-const startLimit = 100 * time.Second
+// startLimit bounds the wait for a start; systemd has a bound of its own: 90 s, or what the unit says.
+const startLimit = 310 * time.Second
 
 // Start starts the service, and says so if it does not stay up.
 func Start(ctx context.Context, w io.Writer, s Spec, dry bool) error {

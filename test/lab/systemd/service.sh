@@ -98,6 +98,68 @@ python3 -m zipfile -e bundle.zip bundle
 grep -q 'agent starts' bundle/log.txt && grep -q '"state": "running"' bundle/service.json || fail "the support bundle: $(ls bundle; cat bundle/log.txt)"
 step "the support bundle has the service's log"
 
+# --- what systemd is told ------------------------------------------------------------------------------------------------
+
+tells() { [ "$(systemctl show "$1" -P StatusText)" = "$2" ]; } # UNIT TEXT
+tells_of() { [[ "$(systemctl show "$1" -P StatusText)" == *"$2"* ]]; }
+eventually 20 tells sallyport-agent "2 links to ${RELAY#http://}, 1 API"
+eventually 20 tells sallyport-relay "1 of 1 agents linked, gateways: 1, connectors: 1"
+sallyport-relay service stop
+eventually 20 tells_of sallyport-agent "no link to ${RELAY#http://}"
+sallyport-agent service restart
+eventually 20 tells_of sallyport-agent "no link to ${RELAY#http://}"
+[ "$(value state)" = running ] || fail "without a relay the agent does not count as started: $(sallyport-agent service status)"
+sallyport-relay service start
+eventually 30 call
+eventually 20 tells sallyport-agent "2 links to ${RELAY#http://}, 1 API"
+step "systemctl status tells of links, APIs, agents and connectors; the agent starts without the relay"
+
+reloads() { journalctl -u sallyport-agent -o cat | grep -c 'Reloaded sallyport-agent' || true; }
+before=$(reloads)
+cp /etc/sallyport/agent.yaml good.yaml
+echo 'nonsense: 1' >>/etc/sallyport/agent.yaml
+systemctl reload sallyport-agent
+eventually 20 tells_of sallyport-agent "agent.yaml as it is now is wrong"
+cp good.yaml /etc/sallyport/agent.yaml
+systemctl reload sallyport-agent
+eventually 20 tells sallyport-agent "2 links to ${RELAY#http://}, 1 API"
+eventually 20 systemctl is-active --quiet sallyport-agent
+[ "$(reloads)" -ge $((before + 2)) ] || fail "systemd saw $(reloads) reloads, and $before before"
+call || fail "no call after a reload"
+step "a reload ends as one, of a broken file too, which the status tells"
+
+journalctl --sync
+journalctl -u sallyport-agent -p warning -o cat >urgent.log
+grep -q 'level=WARN' urgent.log && grep -q 'level=ERROR' urgent.log || fail "no warnings: $(cat urgent.log)"
+! grep -q 'level=\(INFO\|DEBUG\)' urgent.log || fail "journalctl -p warning shows $(grep 'level=INFO' urgent.log)"
+journalctl -u sallyport-agent -o cat >all.log
+grep -q '^time=.*level=INFO' all.log && ! grep -q '^<[0-9]>' all.log || fail "prefixes are shown: $(head -n 3 all.log)"
+journalctl -u sallyport-relay -p 6..6 -o cat | grep -c 'the relay is ready' >/dev/null || fail "the relay's lines have no level"
+step "journalctl -p warning shows warnings and errors alone"
+
+for unit in sallyport-agent sallyport-relay; do
+  [ "$(systemctl show $unit -P Type)" = notify ] && [ "$(systemctl show $unit -P WatchdogUSec)" = 1min ] || fail "$unit: $(systemctl show $unit -p Type,WatchdogUSec)"
+  mkdir -p /etc/systemd/system/$unit.service.d
+  printf '[Service]\nWatchdogSec=6\n' >/etc/systemd/system/$unit.service.d/quick.conf # the trial need not last minutes
+  systemctl daemon-reload
+  systemctl restart $unit
+  eventually 30 call
+  before=$(systemctl show $unit -P NRestarts) pid=$(systemctl show $unit -P MainPID)
+  sleep 10 # the watchdog of one that lives is fed
+  [ "$(systemctl show $unit -P MainPID)" = "$pid" ] || fail "$unit was restarted although it lives"
+  kill -STOP "$pid"
+  restarted() { [ "$(systemctl show $unit -P NRestarts)" -gt "$before" ]; }
+  eventually 60 restarted
+  eventually 30 call
+  journalctl --sync
+  journalctl -u $unit -o cat | grep -c 'Watchdog timeout' >/dev/null || fail "$unit was not restarted by the watchdog"
+  rm -r /etc/systemd/system/$unit.service.d
+  systemctl daemon-reload
+  systemctl restart $unit
+  eventually 30 call
+  step "the watchdog restarts $unit when it has come to a halt, and only then"
+done
+
 # --- again, and half done -------------------------------------------------------------------------------------------------
 
 before=$(value pid)

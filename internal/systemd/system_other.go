@@ -1,0 +1,12 @@
+//go:build !linux
+
+package systemd
+
+import (
+	"os"
+	"time"
+)
+
+func monotonic() time.Duration { return 0 }
+
+func stream(*os.File) string { return "" }
