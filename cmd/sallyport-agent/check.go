@@ -27,7 +27,7 @@ authentication it asks for. An API with a check in agent.yaml (check: GET /healt
 It mends nothing, shows no secret, works before joining, and ends within a minute. Each run asks each API once without a
 credential, and once with it where there is a check: do not repeat it with a wrong password, which can lock the account.
 Run it as the agent's account: as another one it may see other files, another proxy and another Kerberos ticket. With
---as-service root has systemd run it as the service runs: with its account, environment and bounds.
+--as-service root has systemd run it as the service runs: with its account, environment, credentials and bounds.
 
 With --egress it tries nothing, and lists every host and port that the configuration leads to, and why, as 'policy show
 --network' does.

@@ -193,5 +193,5 @@ func (p *program) stateDir(c *agent.Config) (state.Dir, error) {
 }
 
 func (p *program) secrets(dir state.Dir) (*secret.Store, error) {
-	return secret.Open(dir, p.getenv("CREDENTIALS_DIRECTORY"))
+	return secret.Open(dir, cmp.Or(p.getenv("CREDENTIALS_DIRECTORY"), serviceCredentials()))
 }

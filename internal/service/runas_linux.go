@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 )
@@ -13,7 +14,7 @@ import (
 // carried are the settings of a service that decide what its program sees: who it is, its environment, its bounds.
 var carried = [...]string{"User", "Group", "SupplementaryGroups", "Environment", "LimitNOFILE", "ProtectHome", "PrivateTmp", "NoNewPrivileges"}
 
-// RunAs runs this program once as the service would run it (its account, environment and bounds), to see what the service
+// RunAs runs this program once as the service would run it (its account, environment, credentials and bounds), to see what the service
 // sees. It gives the exit code. It needs root.
 func RunAs(ctx context.Context, s Spec, args []string, out, complaints io.Writer) (int, error) {
 	if err := ready(false); err != nil {
@@ -31,7 +32,11 @@ func RunAs(ctx context.Context, s Spec, args []string, out, complaints io.Writer
 	if !there {
 		return 0, errNotInstalled(s)
 	}
-	c := exec.CommandContext(ctx, "systemd-run", append(append(settings, program), args...)...)
+	secrets, err := credentials(ctx, s)
+	if err != nil {
+		return 0, err
+	}
+	c := exec.CommandContext(ctx, "systemd-run", slices.Concat(settings, secrets, []string{program}, args)...)
 	c.Stdout, c.Stderr = out, complaints
 	err = c.Run()
 	if e, ok := errors.AsType[*exec.ExitError](err); ok && e.ExitCode() >= 0 {

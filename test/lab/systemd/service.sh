@@ -160,6 +160,66 @@ for unit in sallyport-agent sallyport-relay; do
   step "the watchdog restarts $unit when it has come to a halt, and only then"
 done
 
+# --- secrets that systemd keeps --------------------------------------------------------------------------------------------
+
+STOCK=$(port)
+cat >stock.py <<'P' # an API behind a password, which is in a file
+import base64, http.server, sys
+class H(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        want = "Basic " + base64.b64encode(b"svc-stock:" + open("/share/stock.now", "rb").read()).decode()
+        ok = self.headers.get("Authorization") == want
+        body = b"stock" if ok else b""
+        self.send_response(200 if ok else 401)
+        if not ok: self.send_header("WWW-Authenticate", "Basic")
+        self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
+    def log_message(self, *a): pass
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), H).serve_forever()
+P
+printf 'kept-by-systemd-1' >/share/stock.now
+python3 stock.py "$STOCK" &
+cat >>/etc/sallyport/agent.yaml <<Y
+  - name: stock
+    url: http://127.0.0.1:$STOCK
+    auth: {basic: {user: svc-stock, secret: stock}}
+    allow: [GET /**]
+    check: GET /count
+Y
+sallyport-relay connector publish plant1/stock --auth none >/dev/null
+stock() { [ "$(curl -fsS -m 30 "$RELAY/plant1/stock/count")" = stock ]; }
+install -m 0600 /share/stock.now /etc/sallyport/stock.password
+overrides=/etc/systemd/system/sallyport-agent.service.d/override.conf # as 'systemctl edit' writes it
+mkdir -p "$(dirname $overrides)"
+printf '[Service]\nLoadCredential=stock:/etc/sallyport/stock.password\n' >$overrides
+systemctl daemon-reload
+systemctl stop sallyport-agent
+sallyport-agent check --as-service --api stock >check.log || fail "stopped, the doctor as the service: $(cat check.log)"
+sallyport-agent service start
+eventually 20 stock
+says '^stock .*systemd' sallyport-agent secret list
+sallyport-agent check --api stock >check.log || fail "the doctor as root: $(cat check.log)"
+code 1 setpriv --reuid svc-orders --clear-groups cat /run/credentials/sallyport-agent.service/stock
+! tr '\0' '\n' <"/proc/$(value pid)/environ" | grep -q kept-by-systemd || fail "the password is in the environment"
+step "a password by LoadCredential is used in a call, and nobody else reads it"
+
+printf 'kept-by-systemd-2' >/share/stock.now
+rm /etc/sallyport/stock.password
+systemd-creds encrypt --with-key=host --name=stock /share/stock.now /etc/sallyport/stock.cred 2>/dev/null
+! grep -q kept-by-systemd /etc/sallyport/stock.cred || fail "the credential is not encrypted"
+printf '[Service]\nLoadCredentialEncrypted=stock:/etc/sallyport/stock.cred\n' >$overrides
+systemctl daemon-reload
+sallyport-agent service restart
+eventually 20 stock
+sallyport-agent check --as-service --api stock >check.log || fail "$(cat check.log)"
+! journalctl -u sallyport-agent -o cat | grep kept-by-systemd || fail "the password is in the journal"
+cp good.yaml /etc/sallyport/agent.yaml
+rm -r "$(dirname $overrides)"
+systemctl daemon-reload
+sallyport-agent service restart
+eventually 20 call
+step "a password by LoadCredentialEncrypted is used in a call"
+
 # --- again, and half done -------------------------------------------------------------------------------------------------
 
 before=$(value pid)
