@@ -305,3 +305,21 @@ sallyport-relay service install >/dev/null
 sallyport-agent service install >/dev/null
 eventually 20 call
 step "uninstall leaves configuration and key, and the next install goes on as before"
+
+# --- setup, from nothing again ---------------------------------------------------------------------------------------------
+
+sallyport-agent service uninstall >/dev/null
+rm -r /var/lib/sallyport-agent /etc/sallyport/agent.yaml
+sallyport-relay gateway join plant1 --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["join"])' >again.txt
+sallyport-agent setup --join-file again.txt --name orders --url "http://127.0.0.1:$API" --auth none --allow 'GET /**' \
+  --check 'GET /hello' --service yes --yes >setup.log 2>&1 || fail "$(cat setup.log)"
+eventually 20 call
+owner=$(value account)
+for f in /var/lib/sallyport-agent /var/lib/sallyport-agent/identity.json; do
+  [ "$(stat -c %U $f)" = "$owner" ] || fail "$f belongs to $(stat -c %U $f), the service runs as $owner"
+done
+[ "$(stat -c %U:%a /etc/sallyport/agent.yaml)" = root:644 ] || fail "agent.yaml: $(stat -c %U:%a /etc/sallyport/agent.yaml)"
+[ "$(value state)" = running ] && [ "$(value automatic)" = True ] || fail "$(sallyport-agent service status)"
+sallyport-agent check --as-service >check.log || fail "$(cat check.log)"
+eventually 20 tells sallyport-agent "2 links to ${RELAY#http://}, 1 API"
+step "setup goes from a join string to a service and a call"
