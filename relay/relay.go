@@ -5,8 +5,8 @@
 // end. It is not the request path itself (connector.Proxy), nor the links (gateway), nor what is durable (store).
 //
 //	cfg, err := relay.Load("relay.yaml", data)
-//	r, err := relay.New(ctx, cfg, log)  // everything is open: store, certificate, listener, socket
-//	err = r.Run(ctx)                    // until ctx ends and everything is drained, or something breaks
+//	r, err := relay.Open(ctx, cfg, relay.Deps{Log: log}) // everything is open: store, certificate, listener, socket
+//	err = r.Run(ctx)                                     // until ctx ends and everything is drained, or something breaks
 package relay
 
 import (
@@ -50,6 +50,7 @@ const (
 // A Relay is a relay node. New gives one that is ready to Run.
 type Relay struct {
 	config  Config
+	deps    Deps
 	version string
 	log     *slog.Logger
 	trusted connector.Trusted
@@ -71,12 +72,21 @@ type Relay struct {
 	metrics      *metrics.Metrics // nil: nobody asks
 	internal     net.Listener     // nil without metrics
 
-	draining atomic.Bool
+	level      *logLevel
+	drainLimit atomic.Int64 // a time.Duration
+	draining   atomic.Bool
 }
 
-// New opens everything that a relay needs. version is what the program calls itself. An error leaves nothing open.
-func New(ctx context.Context, config Config, version string, log *slog.Logger) (r *Relay, err error) {
-	r = &Relay{config: config, version: version, log: log}
+// New is Open for a relay whose configuration does not change while it runs.
+func New(ctx context.Context, config Config, version string, log *slog.Logger) (*Relay, error) {
+	return Open(ctx, config, Deps{Version: version, Log: log})
+}
+
+// Open opens everything that a relay needs. An error leaves nothing open.
+func Open(ctx context.Context, config Config, d Deps) (r *Relay, err error) {
+	log := d.Log
+	r = &Relay{config: config, deps: d, version: d.Version, log: log, level: newLogLevel(d.Level, log, config.Log.Level)}
+	r.drainLimit.Store(int64(orElse(config.Timeouts.Drain, defaultDrain)))
 	opened := r // "return nil, err" sets r before the deferred call
 	defer func() {
 		if err != nil {
@@ -101,7 +111,7 @@ func New(ctx context.Context, config Config, version string, log *slog.Logger) (
 	if r.access, err = openAccessLog(config.AccessLog.To, log); err != nil {
 		return nil, err
 	}
-	if r.traces, err = newTraces(ctx, config.Traces, version, log); err != nil {
+	if r.traces, err = newTraces(ctx, config.Traces, d.Version, log); err != nil {
 		return nil, err
 	}
 	if r.syslog, err = newSyslog(config.Syslog, log); err != nil {
@@ -115,8 +125,8 @@ func New(ctx context.Context, config Config, version string, log *slog.Logger) (
 		return nil, err
 	}
 	r.admin = admin.New(admin.Config{
-		Gateways: r.gateways, Connectors: r.connectors, Store: r.store, URL: r.URL(), Version: version, Log: log, Backup: r.backup,
-		Forward: r.forwardChange, Syslog: r.syslogStatus, Share: r.shareLink,
+		Gateways: r.gateways, Connectors: r.connectors, Store: r.store, URL: r.URL(), Version: d.Version, Log: log, Backup: r.backup,
+		Forward: r.forwardChange, Syslog: r.syslogStatus, Share: r.shareLink, Level: r.level.tell,
 		OIDC: config.adminOIDC(), Host: config.adminHost(), Peer: r.trusted.Remote,
 	})
 	r.remote = r.admin.Remote()
@@ -358,6 +368,9 @@ func (r *Relay) Run(ctx context.Context) error {
 	if r.certificates != nil {
 		start("follow the certificate", r.certificates.Run)
 	}
+	if r.deps.Again != nil {
+		start("follow the configuration", r.follow)
+	}
 	r.log.Info("the relay is ready", "listen", r.Addr().String(), "url", r.URL(), "tls", r.certificates != nil)
 
 	var err error
@@ -393,7 +406,7 @@ func (r *Relay) serve(srv *http.Server) (err error) {
 func (r *Relay) drain(ctx context.Context, srv *http.Server, endCalls context.CancelCauseFunc) {
 	r.draining.Store(true)
 	r.log.Info("draining", "calls", r.proxy.Active())
-	within, cancel := context.WithTimeout(ctx, orElse(r.config.Timeouts.Drain, defaultDrain))
+	within, cancel := context.WithTimeout(ctx, r.DrainLimit())
 	defer cancel()
 	err := srv.Shutdown(within)
 	if err == nil {
@@ -442,6 +455,7 @@ func (r *Relay) close(ctx context.Context) {
 		defer cancel()
 		r.traces.Close(within)
 	}
+	r.level.close()
 	if r.store != nil {
 		within, cancel := context.WithTimeout(ctx, endTimeout)
 		defer cancel()

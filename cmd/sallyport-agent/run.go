@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/net/http/httpproxy"
@@ -69,7 +70,7 @@ func (p *program) serve(ctx context.Context, up func()) error {
 	log.Info("agent starts", "version", version(), "identity", a.Identity(), "relay", c.Relay, "config", p.config, "state", dir.String())
 	up()
 	ballast := make([]byte, ballastSize)
-	err = manager.Supervise(ctx, systemd.Service{Ask: a.Pulse, Stop: stopTime(c)}, a.Run)
+	err = manager.Supervise(ctx, systemd.Service{Ask: a.Pulse, Stop: func() time.Duration { return stopTime(c) }}, a.Run)
 	runtime.KeepAlive(ballast)
 	log.Info("agent stopped")
 	return err

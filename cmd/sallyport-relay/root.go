@@ -89,7 +89,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage; 'service status' has its own.`,
 	flags.StringVar(&p.relay, "relay", "", "administer the relay with this admin `URL` (admin.host) instead of a local one")
 	flags.BoolVar(&p.json, "json", false, "print JSON, for scripts")
 	root.AddCommand(p.serveCommand(), p.configCommand(), p.gatewayCommand(), p.agentCommand(), p.connectorCommand(),
-		p.keyCommand(), p.userCommand(), p.applyCommand(), p.exportCommand(), p.logCommand(), p.backupCommand(), p.restoreCommand(),
+		p.keyCommand(), p.userCommand(), p.applyCommand(), p.exportCommand(), p.logCommand(), p.logLevelCommand(), p.backupCommand(), p.restoreCommand(),
 		p.statusCommand(), p.loginCommand(), p.logoutCommand(), p.whoamiCommand(), p.serviceCommand(), p.versionCommand())
 	withManual(root)
 	return root

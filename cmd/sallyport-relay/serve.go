@@ -26,7 +26,8 @@ func (p *program) serveCommand() *cobra.Command {
 		Use:   "serve --config FILE",
 		Short: "Run a relay until it is told to stop",
 		Long: `Runs a relay in the foreground. It logs to standard error. SIGTERM or Ctrl-C drains it: it takes no new calls, lets
-the present ones end, and stops; a second signal stops it at once.`,
+the present ones end, and stops; a second signal stops it at once. SIGHUP has it read the file again: log.level and timeouts.drain
+are in force at once, what else has changed is named in the log and counts from the next start; no call is dropped.`,
 		Example: `  sallyport-relay serve --config /etc/sallyport/relay.yaml`,
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -37,15 +38,20 @@ the present ones end, and stops; a second signal stops it at once.`,
 			if err != nil {
 				return err
 			}
-			log := p.newLog(config.Log)
-			r, err := relay.New(cmd.Context(), config, programVersion(), log)
+			log, level := p.newLog(config.Log)
+			manager := systemd.Open(p.get, log)
+			again, stop := hangups(cmd.Context())
+			defer stop()
+			r, err := relay.Open(cmd.Context(), config, relay.Deps{
+				Version: programVersion(), Log: log, Level: level, Again: again, Read: p.load, Rereading: manager.Reloading,
+			})
 			if err != nil {
 				return fmt.Errorf("start the relay: %w", err)
 			}
 			ballast := make([]byte, ballastSize)
 			defer runtime.KeepAlive(ballast)
-			return systemd.Open(p.get, log).Supervise(cmd.Context(), systemd.Service{
-				Ask: pulse(admin.NewClient(config.SocketPath())), Stop: stopTime(config),
+			return manager.Supervise(cmd.Context(), systemd.Service{
+				Ask: pulse(admin.NewClient(config.SocketPath())), Stop: func() time.Duration { return stopTime(r.DrainLimit()) },
 			}, r.Run)
 		},
 	}
@@ -90,20 +96,18 @@ func statusLine(s admin.Status) string {
 	return text
 }
 
-func (p *program) newLog(c relay.Log) *slog.Logger {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
-		level = slog.LevelInfo // left out: the configuration admits known names alone
-	}
+func (p *program) newLog(c relay.Log) (*slog.Logger, *slog.LevelVar) {
+	level := new(slog.LevelVar)              // info
+	_ = level.UnmarshalText([]byte(c.Level)) // left out, or a known name: the configuration admits no others
 	options := &slog.HandlerOptions{Level: level}
 	handler := func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, options) }
 	if c.Format == "json" {
 		handler = func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, options) }
 	}
 	if systemd.IsJournal(p.err, p.get) {
-		return slog.New(systemd.NewHandler(p.err, handler))
+		return slog.New(systemd.NewHandler(p.err, handler)), level
 	}
-	return slog.New(handler(p.err))
+	return slog.New(handler(p.err)), level
 }
 
 func (p *program) configCommand() *cobra.Command {

@@ -37,7 +37,7 @@ func (p *program) serviceCommand() *cobra.Command {
 }
 
 // stopTime is how long the relay may take to stop.
-func stopTime(c relay.Config) time.Duration { return max(c.Timeouts.Drain, leastDrain) + stopMargin }
+func stopTime(drain time.Duration) time.Duration { return max(drain, leastDrain) + stopMargin }
 
 func (p *program) serviceSpec() (service.Spec, error) {
 	config, err := filepath.Abs(cmp.Or(p.config, serviceConfig))
@@ -54,6 +54,6 @@ func (p *program) serviceSpec() (service.Spec, error) {
 		Unit:        linux.RelayUnit, Packaged: "/usr/bin/sallyport-relay", Arguments: []string{"serve"},
 		Config: config, DefaultConfig: serviceConfig, NameConfig: true, State: serviceState, DefaultState: serviceState,
 		First: "'sallyport-relay config example > " + config + "', edit it, then 'sallyport-relay service start'",
-		Stop:  stopTime(c),
+		Stop:  stopTime(c.Timeouts.Drain),
 	}, nil
 }

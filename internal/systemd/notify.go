@@ -63,8 +63,9 @@ type Service struct {
 	// Ask has the service's own loops answer how it is doing, in a line for an admin. The watchdog is fed by answers alone, so
 	// Ask must fail, or wait, where the service has come to a halt.
 	Ask func(context.Context) (string, error)
-	// Stop is how long the service may take from the end of its context on; systemd is told not to end it before that.
-	Stop time.Duration
+	// Stop is how long the service may take from the end of its context on; systemd is told not to end it before that. Nil: the unit
+	// says how long.
+	Stop func() time.Duration
 }
 
 // Supervise runs a service that has been prepared as far as it can be, and tells of it until it has ended: it is ready, how it
@@ -100,10 +101,17 @@ func (n *Notifier) tell(ctx context.Context, stopping <-chan struct{}, s Service
 			return
 		case <-stopping:
 			stopping, b.prefix = nil, "draining: "
-			n.send("STOPPING=1", fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", s.Stop.Microseconds()))
+			n.send(s.stopping()...)
 		case <-tick.C:
 		}
 	}
+}
+
+func (s Service) stopping() []string {
+	if s.Stop == nil {
+		return []string{"STOPPING=1"}
+	}
+	return []string{"STOPPING=1", fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", s.Stop().Microseconds())}
 }
 
 // A beat is one question to the service, and what was told of its last answer.

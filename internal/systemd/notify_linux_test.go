@@ -74,7 +74,7 @@ func TestAServiceIsSupervised(t *testing.T) {
 		go func() {
 			ended <- open(m).Supervise(ctx, Service{
 				Ask:  func(context.Context) (string, error) { return "2 links\nREADY=0", nil },
-				Stop: 45 * time.Second,
+				Stop: func() time.Duration { return 45 * time.Second },
 			}, func(ctx context.Context) error {
 				<-ctx.Done()
 				<-drained

@@ -62,6 +62,8 @@ type Config struct {
 	Forward func(change []byte)
 	// Syslog tells how the forwarding to a collector goes; nil, or a nil answer, where there is none.
 	Syslog func() *syslog.Status
+	// Level sets the log's level for a while, or with 0 for good; nil is the usual one. Nil: it cannot be changed.
+	Level func(level *slog.Level, length time.Duration)
 	// Share makes the URL of a link to a connector's definition, or says why there can be none. Required.
 	Share func(ctx context.Context, c *connector.Published, s connector.Share) (string, error)
 	// Backup writes a backup of the relay (package backup). Required.
@@ -93,6 +95,8 @@ func (a *Admin) Handler() http.Handler {
 	for pattern, h := range map[string]handler{
 		"GET /v1/status": a.status,
 		"GET /v1/whoami": a.whoami,
+
+		"PUT /v1/log-level": a.setLogLevel,
 
 		"GET /v1/gateways":                 a.listGateways,
 		"POST /v1/gateways":                a.addGateway,

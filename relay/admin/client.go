@@ -75,6 +75,11 @@ func NewClient(path string) *Client {
 	}}
 }
 
+// SetLogLevel sets the level of the relay's log.
+func (c *Client) SetLogLevel(ctx context.Context, l LogLevel) (LogLevel, error) {
+	return call[LogLevel](ctx, c, http.MethodPut, l, "log-level")
+}
+
 // Status of the relay.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	return call[Status](ctx, c, http.MethodGet, nil, "status")

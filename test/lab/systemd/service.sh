@@ -128,6 +128,25 @@ eventually 20 systemctl is-active --quiet sallyport-agent
 call || fail "no call after a reload"
 step "a reload ends as one, of a broken file too, which the status tells"
 
+cp /etc/sallyport/relay.yaml relay.good
+printf 'log: {level: debug}\ntimeouts: {drain: 2m}\nlimits: {calls: 100}\n' >>/etc/sallyport/relay.yaml
+relays=$(systemctl show sallyport-relay -P MainPID)
+(for _ in {1..200}; do curl -fsS -m 30 "$RELAY/plant1/orders/hello" >/dev/null || exit 1; done) & calls=$!
+systemctl reload sallyport-relay
+relay_says() { journalctl --sync; journalctl -u sallyport-relay -o cat | grep -c -- "$1" >/dev/null; }
+eventually 20 relay_says 'msg="these settings count from the next start: restart the relay" settings=limits.calls$'
+eventually 20 relay_says 'msg="the log level has changed" from=INFO to=DEBUG'
+echo 'nonsense: 1' >>/etc/sallyport/relay.yaml
+systemctl reload sallyport-relay
+eventually 20 relay_says 'the configuration is wrong; the previous one stays in force.*nonsense'
+cp relay.good /etc/sallyport/relay.yaml
+systemctl reload sallyport-relay
+eventually 20 relay_says 'msg="the log level has changed" from=DEBUG to=INFO'
+wait $calls || fail "a call was lost while the relay read its configuration again"
+[ "$(systemctl show sallyport-relay -P MainPID)" = "$relays" ] || fail "a reload has restarted the relay"
+eventually 20 systemctl is-active --quiet sallyport-relay
+step "the relay reads its configuration again under load: it takes over what it can, names the rest, and loses no call"
+
 journalctl --sync
 journalctl -u sallyport-agent -p warning -o cat >urgent.log
 grep -q 'level=WARN' urgent.log && grep -q 'level=ERROR' urgent.log || fail "no warnings: $(cat urgent.log)"
@@ -178,7 +197,7 @@ class H(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), H).serve_forever()
 P
 printf 'kept-by-systemd-1' >/share/stock.now
-python3 stock.py "$STOCK" &
+python3 stock.py "$STOCK" 2>/dev/null &
 cat >>/etc/sallyport/agent.yaml <<Y
   - name: stock
     url: http://127.0.0.1:$STOCK
