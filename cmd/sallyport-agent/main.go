@@ -4,7 +4,8 @@
 // What it does is in the package agent; here are the commands, the flags, the environment and the exit codes:
 //
 //	0  done          2  wrong usage: unknown command or flag
-//	1  failed        3  'policy test': the request would be refused; 'service status': it does not run
+//	1  failed        3  'policy test': the request would be refused; 'policy diff': something would change;
+//	                    'service status': it does not run
 //	                 4  'service status': it is not installed      5  'update': rolled back
 package main
 

@@ -50,7 +50,7 @@ is asked or resolved.`,
 	}
 	q.flags(test)
 	q.flags(explain)
-	all := []*cobra.Command{test, explain, show, p.draftCommand(), p.learnCommand(), p.unusedCommand(), p.historyCommand()}
+	all := []*cobra.Command{test, explain, show, p.draftCommand(), p.learnCommand(), p.unusedCommand(), p.historyCommand(), p.diffCommand()}
 	return group("policy", "Draft, try, show and sign the allow-list", append(all, p.signCommands()...)...)
 }
 

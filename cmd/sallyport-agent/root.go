@@ -49,8 +49,8 @@ First steps:
   sallyport-agent run
   sallyport-agent check                # says what is wrong where something is, and what to do
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 'policy test' says refused, 4 'audit verify' says altered, 5 'update' rolled back;
-'service status' has its own.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 'policy test' says refused or 'policy diff' that something would change,
+4 'audit verify' says altered, 5 'update' rolled back; 'service status' has its own.
 Environment: SALLYPORT_STATE is the state directory, as --state; HTTPS_PROXY and NO_PROXY say how the relay is reached
 unless agent.yaml does.`
 }
