@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"sallyport/relay/connector"
 )
 
 // Deps is what a relay needs besides its configuration.
@@ -24,12 +26,19 @@ type Deps struct {
 }
 
 // reloadable are the settings that can change while the relay runs. Certificate files are followed by themselves.
-var reloadable = [...]string{"log.level", "timeouts.drain"}
+var reloadable = [...]string{
+	"log.level", "timeouts.drain", "timeouts.answer", "timeouts.power_platform", "timeouts.idle",
+	"limits.body", "limits.calls", "limits.calls_per_connector",
+}
 
 // Reload puts in force what can change while the relay runs, says what cannot, and drops no call.
 func (r *Relay) Reload(next Config) {
 	r.level.usually(next.Log.Level)
 	r.drainLimit.Store(int64(orElse(next.Timeouts.Drain, defaultDrain)))
+	r.proxy.Rebound(connector.Bounds{
+		BodyLimit: int64(next.Limits.Body), Concurrent: next.Limits.Calls, ConcurrentEach: next.Limits.CallsPerConnector,
+		AnswerTimeout: next.Timeouts.Answer, PlatformTimeout: next.Timeouts.PowerPlatform, IdleTimeout: next.Timeouts.Idle,
+	})
 	r.log.Info("configuration read again")
 	if rest := changed(r.config, next); len(rest) > 0 {
 		r.log.Warn("these settings count from the next start: restart the relay", "settings", strings.Join(rest, ", "))

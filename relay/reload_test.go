@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"sallyport/relay/admin"
+	"sallyport/relay/connector"
+	"sallyport/relay/gateway"
 )
 
 type lockedLog struct {
@@ -85,8 +88,8 @@ func TestReload(t *testing.T) {
 	if strings.Contains(log.String(), "restart the relay") {
 		t.Errorf("what was put in force wants a restart:\n%s", &log)
 	}
-	reload(func() { next.Limits.Calls, next.PublicURL = 5, "https://other.example.com" })
-	if !strings.Contains(log.String(), `settings="public_url, limits.calls"`) {
+	reload(func() { next.Limits.Connections, next.PublicURL = 5, "https://other.example.com" })
+	if !strings.Contains(log.String(), `settings="public_url, limits.connections"`) {
 		t.Errorf("the log does not say what waits for a restart:\n%s", &log)
 	}
 	reload(func() {
@@ -97,6 +100,27 @@ func TestReload(t *testing.T) {
 	}
 	if resp, err := http.Get(r.URL() + "/_/readyz"); err != nil || resp.Body.Close() != nil || resp.StatusCode != 200 {
 		t.Errorf("after the reloads: %v, %v", resp, err)
+	}
+
+	// A limit counts at once: without an agent a call is answered 503, and one with too large a body 413 before that.
+	if _, err := r.gateways.AddGateway(ctx, "plant1", gateway.CodeUse{Life: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.connectors.Publish(ctx, connector.Connector{Gateway: "plant1", Name: "orders", Auth: []string{"none"}}); err != nil {
+		t.Fatal(err)
+	}
+	post := func() int {
+		resp, err := http.Post(r.URL()+"/plant1/orders/x", "text/plain", strings.NewReader("more than five bytes"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode
+	}
+	before := post()
+	reload(func() { next.Limits.Body, broken = 5, nil })
+	if after := post(); before == http.StatusRequestEntityTooLarge || after != http.StatusRequestEntityTooLarge {
+		t.Errorf("limits.body: %d before the reload and %d after it", before, after)
 	}
 
 	// What an admin has told goes before the file, until that is taken back.
@@ -157,8 +181,15 @@ func TestTheLevelGoesBackByItself(t *testing.T) {
 
 func TestEachReloadableSettingIsOne(t *testing.T) {
 	t.Parallel()
-	is := Config{Timeouts: Timeouts{Drain: 1}, Log: Log{Level: "debug"}}
-	if diff := cmp.Diff([]string{"timeouts.drain", "log.level"}, differences("", reflect.ValueOf(Config{}), reflect.ValueOf(is))); diff != "" {
+	is := Config{
+		Limits:   Limits{Body: 1, Calls: 1, CallsPerConnector: 1},
+		Timeouts: Timeouts{Answer: 1, PowerPlatform: 1, Idle: 1, Drain: 1}, Log: Log{Level: "debug"},
+	}
+	got := differences("", reflect.ValueOf(Config{}), reflect.ValueOf(is))
+	want := slices.Clone(reloadable[:])
+	slices.Sort(got)
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the settings have other names:\n%s", diff)
 	}
 	if rest := changed(Config{}, is); len(rest) > 0 {

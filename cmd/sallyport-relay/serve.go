@@ -26,8 +26,9 @@ func (p *program) serveCommand() *cobra.Command {
 		Use:   "serve --config FILE",
 		Short: "Run a relay until it is told to stop",
 		Long: `Runs a relay in the foreground. It logs to standard error. SIGTERM or Ctrl-C drains it: it takes no new calls, lets
-the present ones end, and stops; a second signal stops it at once. SIGHUP has it read the file again: log.level and timeouts.drain
-are in force at once, what else has changed is named in the log and counts from the next start; no call is dropped.`,
+the present ones end, and stops; a second signal stops it at once. SIGHUP has it read the file again: log.level,
+limits.body, .calls and .calls_per_connector and timeouts.answer, .power_platform, .idle and .drain are in force at once, what else has
+changed is named in the log and counts from the next start; no call is dropped.`,
 		Example: `  sallyport-relay serve --config /etc/sallyport/relay.yaml`,
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -77,13 +77,13 @@ func (c *call) trailerKey(name string, announced []string) string {
 func (c *call) silence(h http.Header) time.Duration {
 	for _, v := range h["Content-Type"] {
 		if kind, _, _ := strings.Cut(v, ";"); strings.EqualFold(strings.TrimSpace(kind), "text/event-stream") {
-			return c.p.o.IdleTimeout
+			return c.p.bounds.Load().IdleTimeout
 		}
 	}
 	if d := c.place.Published.Timeout; d > 0 {
 		return d
 	}
-	return c.p.o.AnswerTimeout
+	return c.p.bounds.Load().AnswerTimeout
 }
 
 // noBody is for answers that have none; a byte of one would be taken for the next answer.

@@ -108,7 +108,7 @@ func (c *call) checkLimits(pub *Published) error {
 	if c.r.ContentLength > c.bodyLimit() {
 		return c.tooLarge()
 	}
-	concurrent := c.p.o.ConcurrentEach
+	concurrent := c.p.bounds.Load().ConcurrentEach
 	if pub.Concurrent > 0 {
 		concurrent = min(concurrent, pub.Concurrent)
 	}
@@ -119,7 +119,7 @@ func (c *call) bodyLimit() int64 {
 	if limit := c.place.Published.BodyLimit; limit > 0 {
 		return limit
 	}
-	return c.p.o.BodyLimit
+	return c.p.bounds.Load().BodyLimit
 }
 
 func (c *call) tooLarge() *Problem {
@@ -269,7 +269,7 @@ func (c *call) linger() {
 
 func (c *call) bodyLimitOrDefault() int64 {
 	if c.place.Published == nil {
-		return c.p.o.BodyLimit
+		return c.p.bounds.Load().BodyLimit
 	}
 	return c.bodyLimit()
 }
@@ -338,10 +338,10 @@ func (c *call) hold() time.Duration {
 	}
 	d := c.place.Published.Timeout
 	if d <= 0 {
-		d = c.p.o.AnswerTimeout
+		d = c.p.bounds.Load().AnswerTimeout
 	}
 	if c.platform {
-		d = min(d, c.p.o.PlatformTimeout)
+		d = min(d, c.p.bounds.Load().PlatformTimeout)
 	}
 	return d
 }

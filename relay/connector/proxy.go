@@ -105,8 +105,10 @@ func setDefault[T int | int64 | time.Duration](v *T, def T) {
 
 // A Proxy serves the calls of all connectors. It is safe for concurrent use.
 type Proxy struct {
-	o    Options
-	port string // ":8443" if the public URL has one
+	o Options
+	// bounds go before those of o, which are where they began.
+	bounds atomic.Pointer[Bounds]
+	port   string // ":8443" if the public URL has one
 
 	active atomic.Int64
 	calls  sync.WaitGroup
@@ -121,6 +123,7 @@ type Proxy struct {
 func NewProxy(o Options) *Proxy {
 	o.defaults()
 	p := &Proxy{o: o, guard: guard{log: o.Log}, logons: newLogons()}
+	p.bounds.Store(o.bounds())
 	if port := o.PublicURL.Port(); port != "" {
 		p.port = ":" + port
 	}
@@ -167,7 +170,7 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, place Place) {
 	c := p.begin(w, r, place)
 	p.calls.Add(1)
 	defer c.end()
-	if p.active.Add(1) > int64(p.o.Concurrent) {
+	if p.active.Add(1) > int64(p.bounds.Load().Concurrent) {
 		c.fail(NewProblem("relay-busy", "The relay has as many requests under way as it may.").after(retryBusy))
 		return
 	}

@@ -57,13 +57,13 @@ func writeSwitch(conn net.Conn, h http.Header, within time.Duration) error {
 func (c *call) passBytes(conn net.Conn, buffered *bufio.Reader, s *tunnel.Stream) {
 	early, _ := buffered.Peek(buffered.Buffered())
 	r := io.MultiReader(bytes.NewReader(early), conn)
-	idle := time.AfterFunc(c.p.o.IdleTimeout, func() {
+	idle := time.AfterFunc(c.p.bounds.Load().IdleTimeout, func() {
 		s.Reset(tunnel.TimedOut, "nothing moved for the idle timeout")
 		_ = conn.SetReadDeadline(time.Unix(1, 0))
 	})
 	defer idle.Stop()
 	s.SetReadTimeout(0)
-	alive := func() { idle.Reset(c.p.o.IdleTimeout) }
+	alive := func() { idle.Reset(c.p.bounds.Load().IdleTimeout) }
 
 	ended := time.AfterFunc(c.p.o.Linger, func() { s.Reset(tunnel.Cancelled, "the caller has ended its side") })
 	ended.Stop() // it starts when the caller's side ends

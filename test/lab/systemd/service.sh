@@ -129,12 +129,12 @@ call || fail "no call after a reload"
 step "a reload ends as one, of a broken file too, which the status tells"
 
 cp /etc/sallyport/relay.yaml relay.good
-printf 'log: {level: debug}\ntimeouts: {drain: 2m}\nlimits: {calls: 100}\n' >>/etc/sallyport/relay.yaml
+printf 'log: {level: debug}\ntimeouts: {drain: 2m}\nlimits: {calls: 100, connections: 5000}\n' >>/etc/sallyport/relay.yaml
 relays=$(systemctl show sallyport-relay -P MainPID)
 (for _ in {1..200}; do curl -fsS -m 30 "$RELAY/plant1/orders/hello" >/dev/null || exit 1; done) & calls=$!
 systemctl reload sallyport-relay
 relay_says() { journalctl --sync; journalctl -u sallyport-relay -o cat | grep -c -- "$1" >/dev/null; }
-eventually 20 relay_says 'msg="these settings count from the next start: restart the relay" settings=limits.calls$'
+eventually 20 relay_says 'msg="these settings count from the next start: restart the relay" settings=limits.connections$'
 eventually 20 relay_says 'msg="the log level has changed" from=INFO to=DEBUG'
 echo 'nonsense: 1' >>/etc/sallyport/relay.yaml
 systemctl reload sallyport-relay
