@@ -14,11 +14,17 @@ import (
 	"github.com/jcmturner/gokrb5/v8/iana/errorcode"
 	"github.com/jcmturner/gokrb5/v8/iana/nametype"
 	"github.com/jcmturner/gokrb5/v8/types"
+
+	"sallyport/agent/winauth/keep"
 )
 
 const (
-	// maxEntries bounds each of the tables: tickets, failures, KDCs.
+	// maxEntries bounds each of the tables: tickets of the account itself, bad secrets, KDCs.
 	maxEntries = 256
+	// maxUsers bounds the people, and maxDelegated the tickets in people's names, that are kept: the ticket of somebody in
+	// 1,000 groups has 20 kB.
+	maxUsers     = 1024
+	maxDelegated = 2048
 	// spare is how long before its end a ticket is no longer used, so that it does not end on the way or by a small
 	// difference of the clocks.
 	spare = 30 * time.Second
@@ -44,6 +50,8 @@ type Config struct {
 	Password  func() (string, error)
 	Keytab    string
 	CCache    string
+	// Delegate asks for forwardable tickets, without which the KDC gives none that TicketFor can pass on.
+	Delegate bool
 	// Dial opens connections to KDCs; nil is net.Dialer's.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Clock is time.Now if nil.
@@ -61,16 +69,15 @@ type Client struct {
 	log   *slog.Logger
 	salt  [16]byte
 
-	logons   flights[*credential]
-	services flights[*Ticket]
+	tgts      *keep.Table[*credential] // one, by the key tgtKey
+	services  *keep.Table[*Ticket]     // by SPN
+	users     *keep.Table[*User]       // by the name that was asked for
+	delegated *keep.Table[*Ticket]     // by user and SPN
 
-	mu      sync.Mutex // guards what follows
-	tgt     *credential
-	tickets map[string]*Ticket
-	fails   map[string]failure
-	bad     map[[32]byte]failure // by fingerprint of the secret
-	good    map[string]string    // realm: the KDC that answered last
-	last    time.Time            // of the last authenticator
+	mu   sync.Mutex           // guards what follows
+	bad  map[[32]byte]failure // by fingerprint of the secret
+	good map[string]string    // realm: the KDC that answered last
+	last time.Time            // of the last authenticator
 }
 
 type failure struct {
@@ -82,6 +89,7 @@ type failure struct {
 type Ticket struct {
 	cred *credential
 	spn  string
+	key  string // in the table that keeps it
 	got  time.Time
 }
 
@@ -104,7 +112,6 @@ func New(cfg Config) (*Client, error) {
 	}
 	c := &Client{
 		cfg: cfg, conf: cfg.Conf, dial: cfg.Dial, clock: cfg.Clock, log: cfg.Log,
-		tickets: make(map[string]*Ticket), fails: make(map[string]failure),
 		bad: make(map[[32]byte]failure), good: make(map[string]string),
 	}
 	if c.dial == nil {
@@ -117,7 +124,22 @@ func New(cfg Config) (*Client, error) {
 		c.log = slog.New(slog.DiscardHandler)
 	}
 	_, _ = rand.Read(c.salt[:]) // never fails
+	c.tables()
 	return c, nil
+}
+
+func (c *Client) tables() {
+	life := func(t *Ticket) keep.Life { return keep.Life{Ends: t.cred.end.Add(-spare)} }
+	c.tgts = keep.New(keep.Config[*credential]{
+		Max: 1, Clock: c.clock, Hold: holdFor, RideOut: unreachable,
+		Life: func(cr *credential) keep.Life { return keep.Life{Stale: cr.renewAt(), Ends: cr.end.Add(-spare)} },
+	})
+	c.services = keep.New(keep.Config[*Ticket]{Max: maxEntries, Clock: c.clock, Life: life, Hold: holdFor})
+	c.delegated = keep.New(keep.Config[*Ticket]{Max: maxDelegated, Clock: c.clock, Life: life, Hold: holdFor})
+	c.users = keep.New(keep.Config[*User]{
+		Max: maxUsers, Clock: c.clock, Hold: holdFor, RideOut: unreachable,
+		Life: func(u *User) keep.Life { return keep.Life{Stale: u.got.Add(userAge), Ends: u.cred.end.Add(-spare)} },
+	})
 }
 
 // String names the account, never a secret.
@@ -126,119 +148,71 @@ func (c *Client) String() string { return c.cfg.Principal.String() }
 // GoString is for %#v.
 func (c *Client) GoString() string { return c.String() }
 
-// Ticket gives a ticket for a service ("HTTP/erp.corp.example"), out of the cache or from the KDC.
+// Ticket gives a ticket for a service ("HTTP/erp.corp.example"), a kept one or the KDC's.
 func (c *Client) Ticket(ctx context.Context, spn string) (*Ticket, error) {
 	key := strings.ToLower(spn)
-	if t, err := c.kept(key); t != nil || err != nil {
-		return t, err
-	}
-	return c.services.do(ctx, key, func(ctx context.Context) (*Ticket, error) {
-		if t, err := c.kept(key); t != nil || err != nil {
-			return t, err
+	return c.services.Get(ctx, key, func(ctx context.Context) (*Ticket, error) {
+		cr, err := c.fetch(ctx, spn)
+		if err != nil {
+			return nil, err
 		}
-		t, err := c.fetch(ctx, spn)
-		c.keep(ctx, key, t, err)
-		return t, err
+		return &Ticket{cred: cr, spn: spn, key: key, got: c.clock()}, nil
 	})
 }
 
-// kept gives the ticket or the failure that is remembered.
-func (c *Client) kept(key string) (*Ticket, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := c.clock()
-	if f, ok := c.fails[key]; ok {
-		if now.Before(f.until) {
-			return nil, f.err
-		}
-		delete(c.fails, key)
-	}
-	t, ok := c.tickets[key]
-	if !ok {
-		return nil, nil
-	}
-	if now.Add(spare).After(t.cred.end) {
-		delete(c.tickets, key)
-		return nil, nil
-	}
-	return t, nil
-}
-
-func (c *Client) keep(ctx context.Context, key string, t *Ticket, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err == nil {
-		makeRoom(c.tickets, func(t *Ticket) time.Time { return t.cred.end })
-		c.tickets[key] = t
-		return
-	}
-	if hold := holdFor(err); hold > 0 && ctx.Err() == nil {
-		makeRoom(c.fails, func(f failure) time.Time { return f.until })
-		c.fails[key] = failure{err: err, until: c.clock().Add(hold)}
-	}
-}
-
+// holdFor says how long a failure is remembered. That of a logon is judged by its secret.
 func holdFor(err error) time.Duration {
-	if _, ok := errors.AsType[*UnreachableError](err); ok {
+	if unreachable(err) {
 		return unreachableHold
 	}
-	if k, ok := errors.AsType[*KDCError](err); ok && k.Step == StepService {
+	if k, ok := errors.AsType[*KDCError](err); ok && k.Step != StepLogon || errors.Is(err, errDelegation) {
 		return unknownHold
 	}
 	return 0
 }
 
-// makeRoom drops the entry that ends first when a table is full.
-func makeRoom[K comparable, V any](m map[K]V, ends func(V) time.Time) {
-	if len(m) < maxEntries {
-		return
-	}
-	var first K
-	var when time.Time
-	for k, v := range m {
-		if e := ends(v); when.IsZero() || e.Before(when) {
-			first, when = k, e
-		}
-	}
-	delete(m, first)
+func unreachable(err error) bool {
+	_, ok := errors.AsType[*UnreachableError](err)
+	return ok
 }
 
 // Forget drops a ticket that a server has refused, so that the next one is fresh. It says whether that can help: only
 // if the ticket is not fresh itself.
 func (c *Client) Forget(t *Ticket) bool {
 	const fresh = time.Minute
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.clock().Sub(t.got) < fresh {
 		return false
 	}
-	if key := strings.ToLower(t.spn); c.tickets[key] == t {
-		delete(c.tickets, key)
-	}
+	same := func(kept *Ticket) bool { return kept == t }
+	c.services.Drop(t.key, same)
+	c.delegated.Drop(t.key, same)
 	return true
 }
 
-// fetch gets a ticket for a service, with a new TGT if the KDC no longer takes the one we have.
-func (c *Client) fetch(ctx context.Context, spn string) (*Ticket, error) {
+// fetch gets a ticket for a service out of the credential cache, if there is one, or from the KDC.
+func (c *Client) fetch(ctx context.Context, spn string) (*credential, error) {
 	sname := types.PrincipalName{NameType: nametype.KRB_NT_SRV_INST, NameString: strings.Split(spn, "/")}
 	if c.cfg.CCache != "" {
 		if cr, err := c.fromCache(sname); err == nil {
-			return &Ticket{cred: cr, spn: spn, got: c.clock()}, nil
+			return cr, nil
 		}
 	}
+	return withTGT(ctx, c, func(tgt *credential) (*credential, error) { return c.service(ctx, tgt, sname) })
+}
+
+// withTGT asks the KDC something, and once more with a new TGT if it no longer takes the one we have.
+func withTGT[V any](ctx context.Context, c *Client, ask func(tgt *credential) (V, error)) (V, error) {
 	for again := false; ; again = true {
 		tgt, err := c.logon(ctx)
 		if err != nil {
-			return nil, err
+			var none V
+			return none, err
 		}
-		cr, err := c.service(ctx, tgt, sname)
-		if err == nil {
-			return &Ticket{cred: cr, spn: spn, got: c.clock()}, nil
+		v, err := ask(tgt)
+		if err == nil || again || !staleTGT(err) {
+			return v, err
 		}
-		if again || !staleTGT(err) {
-			return nil, err
-		}
-		c.dropTGT(tgt)
+		c.tgts.Drop(tgtKey, func(kept *credential) bool { return kept == tgt })
 	}
 }
 
@@ -256,60 +230,20 @@ func staleTGT(err error) bool {
 	return false
 }
 
-func (c *Client) dropTGT(old *credential) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.tgt == old {
-		c.tgt = nil
-	}
-}
-
 // Logon makes sure that there is a TGT: the account's proof towards the KDC, without any service.
 func (c *Client) Logon(ctx context.Context) error {
 	_, err := c.logon(ctx)
 	return err
 }
 
-// logon gives a TGT, one that is kept or a new one.
-func (c *Client) logon(ctx context.Context) (*credential, error) {
-	c.mu.Lock()
-	tgt := c.tgt
-	c.mu.Unlock()
-	now := c.clock()
-	usable := tgt != nil && now.Add(spare).Before(tgt.end)
-	if usable && now.Before(tgt.renewAt()) {
-		return tgt, nil
-	}
-	got, err := c.logons.do(ctx, "", func(ctx context.Context) (*credential, error) { return c.newTGT(ctx, tgt) })
-	if err == nil {
-		return got, nil
-	}
-	if _, gone := errors.AsType[*UnreachableError](err); gone && usable {
-		c.log.Debug("ticket-granting ticket not renewed yet", "principal", c.String(), "error", err)
-		return tgt, nil
-	}
-	return nil, err
-}
+// tgtKey is the only key of the table of TGTs.
+const tgtKey = ""
+
+// logon gives a TGT, the one that is kept or a new one. One that is due for renewal serves on while no KDC answers.
+func (c *Client) logon(ctx context.Context) (*credential, error) { return c.tgts.Get(ctx, tgtKey, c.obtainTGT) }
 
 func (cr *credential) renewAt() time.Time {
 	return cr.end.Add(-min(cr.end.Sub(cr.start)/renewShare, renewMost))
-}
-
-func (c *Client) newTGT(ctx context.Context, old *credential) (*credential, error) {
-	c.mu.Lock()
-	now := c.tgt
-	c.mu.Unlock()
-	if now != nil && now != old {
-		return now, nil // someone else was quicker
-	}
-	tgt, err := c.obtainTGT(ctx)
-	if err != nil {
-		return nil, err
-	}
-	c.mu.Lock()
-	c.tgt = tgt
-	c.mu.Unlock()
-	return tgt, nil
 }
 
 func (c *Client) obtainTGT(ctx context.Context) (*credential, error) {
@@ -353,7 +287,7 @@ func (c *Client) judge(print [32]byte, err error) {
 		return
 	}
 	if k, ok := errors.AsType[*KDCError](err); ok && k.Code == errorcode.KDC_ERR_PREAUTH_FAILED {
-		makeRoom(c.bad, func(f failure) time.Time { return f.until })
+		keep.MakeRoom(c.bad, maxEntries, func(f failure) time.Time { return f.until })
 		c.bad[print] = failure{err: err, until: c.clock().Add(badSecretHold)}
 	}
 }

@@ -42,8 +42,12 @@ func (c *Client) body(realm string, cname, sname types.PrincipalName, etypes []i
 		Nonce:      int(binary.BigEndian.Uint32(nonce[:]) & 0x7fffffff), // Active Directory takes it for signed
 		EType:      etypes,
 	}
-	// Canonicalize lets the KDC map a UPN to its account and refer to other realms. Never forwardable, never proxiable.
+	// Canonicalize lets the KDC map a UPN to its account and refer to other realms. Never proxiable; forwardable only where
+	// the KDC demands it of one who asks in a user's name. No TGT is ever forwarded.
 	types.SetFlag(&b.KDCOptions, flags.Canonicalize)
+	if c.cfg.Delegate {
+		types.SetFlag(&b.KDCOptions, flags.Forwardable)
+	}
 	return b
 }
 
@@ -223,15 +227,10 @@ func (c *Client) service(ctx context.Context, tgt *credential, sname types.Princ
 }
 
 func (c *Client) askTGS(ctx context.Context, realm string, tgt *credential, sname types.PrincipalName) (*credential, error) {
-	req := messages.TGSReq{KDCReqFields: messages.KDCReqFields{
-		PVNO: iana.PVNO, MsgType: msgtype.KRB_TGS_REQ,
-		ReqBody: c.body(realm, types.PrincipalName{}, sname, c.conf.etypes()),
-	}}
-	pa, err := c.tgsAuthenticator(tgt, &req.ReqBody)
+	req, err := c.tgsRequest(tgt, c.body(realm, types.PrincipalName{}, sname, c.conf.etypes()))
 	if err != nil {
-		return nil, fmt.Errorf("write the request for a service ticket: %w", err)
+		return nil, err
 	}
-	req.PAData = types.PADataSequence{{PADataType: patype.PA_TGS_REQ, PADataValue: pa}}
 	b, err := req.Marshal()
 	if err != nil {
 		return nil, fmt.Errorf("write the request for a service ticket: %w", err)
@@ -244,6 +243,18 @@ func (c *Client) askTGS(ctx context.Context, realm string, tgt *credential, snam
 		return nil, parseKRBError(reply, StepService, strings.Join(sname.NameString, "/"), c.clock())
 	}
 	return c.openTGS(reply, req.ReqBody, tgt)
+}
+
+func (c *Client) tgsRequest(tgt *credential, body messages.KDCReqBody) (messages.TGSReq, error) {
+	req := messages.TGSReq{KDCReqFields: messages.KDCReqFields{
+		PVNO: iana.PVNO, MsgType: msgtype.KRB_TGS_REQ, ReqBody: body,
+	}}
+	pa, err := c.tgsAuthenticator(tgt, &req.ReqBody)
+	if err != nil {
+		return req, fmt.Errorf("write the request for a service ticket: %w", err)
+	}
+	req.PAData = types.PADataSequence{{PADataType: patype.PA_TGS_REQ, PADataValue: pa}}
+	return req, nil
 }
 
 // tgsAuthenticator is the PA-TGS-REQ: the TGT and an authenticator over the body (RFC 4120 section 5.2.7.1).
@@ -280,25 +291,35 @@ func (c *Client) authenticator(cr *credential, sum types.Checksum) types.Authent
 	}
 }
 
+// openTGS opens an answer that must be in the name of the TGT's owner.
 func (c *Client) openTGS(reply []byte, asked messages.KDCReqBody, tgt *credential) (*credential, error) {
+	cr, _, err := c.readTGS(reply, asked, tgt)
+	if err == nil && (!sameName(cr.cname, tgt.cname) || cr.crealm != tgt.crealm) {
+		return nil, errors.New("the KDC's answer contradicts itself")
+	}
+	return cr, err
+}
+
+// readTGS decrypts and checks a TGS-REP, but not in whose name it is.
+func (c *Client) readTGS(reply []byte, asked messages.KDCReqBody, tgt *credential) (*credential, *messages.EncKDCRepPart, error) {
 	var rep messages.TGSRep
 	if err := guard("the KDC's answer", func() error { return rep.Unmarshal(reply) }); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var part messages.EncKDCRepPart
 	if err := open(rep.EncPart, tgt.key, keyusage.TGS_REP_ENCPART_SESSION_KEY, part.Unmarshal); err != nil {
-		return nil, fmt.Errorf("the KDC's answer cannot be decrypted: %w", err)
+		return nil, nil, fmt.Errorf("the KDC's answer cannot be decrypted: %w", err)
 	}
 	if err := c.checkPart(part, asked); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if !sameName(part.SName, asked.SName) && !isTGT(part.SName) {
-		return nil, fmt.Errorf("the KDC gave a ticket for %s", clean(part.SName.PrincipalNameString()))
+		return nil, nil, fmt.Errorf("the KDC gave a ticket for %s", clean(part.SName.PrincipalNameString()))
 	}
-	if !sameName(part.SName, rep.Ticket.SName) || !sameName(rep.CName, tgt.cname) || rep.CRealm != tgt.crealm {
-		return nil, errors.New("the KDC's answer contradicts itself")
+	if !sameName(part.SName, rep.Ticket.SName) {
+		return nil, nil, errors.New("the KDC's answer contradicts itself")
 	}
 	return &credential{
 		ticket: rep.Ticket, key: part.Key, cname: rep.CName, crealm: rep.CRealm, start: part.AuthTime, end: part.EndTime,
-	}, nil
+	}, &part, nil
 }

@@ -1,4 +1,4 @@
-package kerberos
+package keep
 
 import (
 	"context"

@@ -1,0 +1,135 @@
+//go:build !windows
+
+package kerberos
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jcmturner/gokrb5/v8/iana/errorcode"
+
+	"sallyport/agent/winauth/spnego"
+	"sallyport/test/loud"
+)
+
+// delegate makes a Client for one of the lab's service accounts.
+func delegate(t *testing.T, account string) *Client {
+	t.Helper()
+	loud.NeedsLab(t)
+	raw, err := os.ReadFile(os.Getenv("KRB5_CONFIG"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf, err := ParseConf(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := New(Config{
+		Conf: conf, Principal: Principal{Name: account, Realm: "CORP.EXAMPLE"}, Delegate: true,
+		Keytab: filepath.Join(os.Getenv("ADLAB_KEYTABS"), account+".keytab"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// whoami is whom the lab's web server sees behind a ticket.
+func whoami(c *Client, ticket *Ticket) (string, error) {
+	x, token, err := c.Initiate(ticket, nil)
+	if err != nil {
+		return "", err
+	}
+	req, err := http.NewRequest(http.MethodGet, "http://"+os.Getenv("ADLAB_WEB")+"/kerb/whoami", nil)
+	if err != nil {
+		return "", err
+	}
+	req.Host = "intranet.corp.example"
+	req.Header.Set("Authorization", "Negotiate "+base64.StdEncoding.EncodeToString(token))
+	web := http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := web.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("status %d: %v", res.StatusCode, err)
+	}
+	proof, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(res.Header.Get("WWW-Authenticate"), "Negotiate "))
+	if err != nil {
+		return "", err
+	}
+	resp, err := spnego.ParseResp(proof)
+	if err != nil {
+		return string(b), x.Verify(proof)
+	}
+	return string(b), x.Verify(resp.Token)
+}
+
+func TestLabTicketFor(t *testing.T) {
+	t.Parallel()
+	c := delegate(t, "svc-gw")
+	var all sync.WaitGroup
+	for _, user := range []string{"alice", "bob", "carol", "heidi", "zoë"} {
+		for range 3 {
+			all.Go(func() {
+				ticket, err := c.TicketFor(t.Context(), Principal{Name: user, Realm: "CORP.EXAMPLE"}, "HTTP/intranet.corp.example")
+				if err != nil {
+					t.Errorf("%s: %v", user, err)
+					return
+				}
+				got, err := whoami(c, ticket)
+				if err != nil || !strings.Contains(got, user+"@CORP.EXAMPLE") {
+					t.Errorf("%s came out as %q, %v", user, got, err)
+				}
+			})
+		}
+	}
+	all.Wait()
+}
+
+func TestLabTicketForRefused(t *testing.T) {
+	t.Parallel()
+	const intranet = "HTTP/intranet.corp.example"
+	for _, test := range []struct {
+		account, user, spn string
+		enterprise         bool
+		want               error
+		code               int32
+	}{
+		{account: "svc-gw", user: "frank", spn: intranet, want: ErrNoTransition},
+		{account: "svc-gw-kerb", user: "alice", spn: intranet, want: ErrNoTransition},
+		{account: "svc-gw", user: "robert.brown@corp.example", enterprise: true, spn: intranet, want: ErrNotCanonical},
+		{account: "svc-gw", user: "alice", spn: "HTTP/proxy.corp.example", code: errorcode.KDC_ERR_BADOPTION},
+		{account: "svc-gw-none", user: "alice", spn: intranet, want: ErrNoTransition},
+		{account: "svc-gw", user: "dave", spn: intranet, code: errorcode.KDC_ERR_POLICY},
+		{account: "svc-gw", user: "grace", spn: intranet, code: errorcode.KDC_ERR_NAME_EXP},
+		{account: "svc-gw", user: "nobody", spn: intranet, code: errorcode.KDC_ERR_C_PRINCIPAL_UNKNOWN},
+	} {
+		t.Run(test.account+" "+test.user+" "+test.spn, func(t *testing.T) {
+			t.Parallel()
+			c := delegate(t, test.account)
+			user := Principal{Name: test.user, Realm: "CORP.EXAMPLE", Enterprise: test.enterprise}
+			_, err := c.TicketFor(t.Context(), user, test.spn)
+			t.Log(err)
+			if test.want != nil && !errors.Is(err, test.want) {
+				t.Errorf("got %v, want %v", err, test.want)
+			}
+			if test.code != 0 {
+				if k, ok := errors.AsType[*KDCError](err); !ok || k.Code != test.code {
+					t.Errorf("got %v, want code %d", err, test.code)
+				}
+			}
+		})
+	}
+}
