@@ -240,7 +240,9 @@ func (c *Client) Logon(ctx context.Context) error {
 const tgtKey = ""
 
 // logon gives a TGT, the one that is kept or a new one. One that is due for renewal serves on while no KDC answers.
-func (c *Client) logon(ctx context.Context) (*credential, error) { return c.tgts.Get(ctx, tgtKey, c.obtainTGT) }
+func (c *Client) logon(ctx context.Context) (*credential, error) {
+	return c.tgts.Get(ctx, tgtKey, c.obtainTGT)
+}
 
 func (cr *credential) renewAt() time.Time {
 	return cr.end.Add(-min(cr.end.Sub(cr.start)/renewShare, renewMost))

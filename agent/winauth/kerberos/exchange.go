@@ -77,7 +77,9 @@ func (c *Client) authenticate(ctx context.Context, realm string, m *material) (*
 	}}
 	reply, err := c.askAS(ctx, realm, req)
 	k, ok := errors.AsType[*KDCError](err)
+	var hints []byte
 	if ok && k.Code == errorcode.KDC_ERR_PREAUTH_REQUIRED {
+		hints = k.edata
 		if req.PAData, err = c.preauth(k, m, etypes); err != nil {
 			return nil, err
 		}
@@ -89,7 +91,11 @@ func (c *Client) authenticate(ctx context.Context, realm string, m *material) (*
 	if err != nil {
 		return nil, err
 	}
-	return c.openAS(reply, req.ReqBody, m)
+	tgt, err := c.openAS(reply, req.ReqBody, m)
+	if err == nil {
+		tgt.offers = append(tgt.offers, hinted(hints)...)
+	}
+	return tgt, err
 }
 
 func (c *Client) askAS(ctx context.Context, realm string, req messages.ASReq) ([]byte, error) {
@@ -145,8 +151,8 @@ func (c *Client) openAS(reply []byte, asked messages.KDCReqBody, m *material) (*
 	if err := guard("the KDC's answer", func() error { return rep.Unmarshal(reply) }); err != nil {
 		return nil, err
 	}
-	o := offer{etype: rep.EncPart.EType}
-	for _, x := range offers(rep.PAData) {
+	o, all := offer{etype: rep.EncPart.EType}, offers(rep.PAData)
+	for _, x := range all {
 		if x.etype == o.etype {
 			o = x
 		}
@@ -174,6 +180,7 @@ func (c *Client) openAS(reply []byte, asked messages.KDCReqBody, m *material) (*
 	}
 	return &credential{
 		ticket: rep.Ticket, key: part.Key, cname: rep.CName, crealm: rep.CRealm, start: part.AuthTime, end: part.EndTime,
+		offers: all,
 	}, nil
 }
 

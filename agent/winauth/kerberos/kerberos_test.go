@@ -212,43 +212,6 @@ func TestBadAnswers(t *testing.T) {
 	}
 }
 
-func TestFlightTakesOver(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		var g flights[int]
-		first, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			if _, err := g.do(first, "k", func(ctx context.Context) (int, error) {
-				<-ctx.Done()
-				return 0, ctx.Err()
-			}); !errors.Is(err, context.Canceled) {
-				t.Errorf("first: %v", err)
-			}
-		})
-		synctest.Wait()
-		runs := 0
-		for range 5 {
-			wg.Go(func() {
-				v, err := g.do(t.Context(), "k", func(context.Context) (int, error) {
-					runs++
-					time.Sleep(time.Second)
-					return 7, nil
-				})
-				if v != 7 || err != nil {
-					t.Errorf("%d, %v", v, err)
-				}
-			})
-		}
-		synctest.Wait()
-		cancel()
-		wg.Wait()
-		if runs != 1 {
-			t.Errorf("the work was done %d times", runs)
-		}
-	})
-}
-
 func TestConf(t *testing.T) {
 	t.Parallel()
 	c := testConf(t)
@@ -362,27 +325,35 @@ func TestTablesAreBounded(t *testing.T) {
 	c := newClient(t, &kdc{})
 	for i := range 3 * maxEntries {
 		spn := fmt.Sprint("HTTP/", i)
-		c.keep(t.Context(), spn, ticketWith(t), nil)
-		c.keep(t.Context(), spn, nil, &UnreachableError{})
+		kept(t, c, spn)
 		c.remember(spn, "kdc")
 		c.judge([32]byte{byte(i), byte(i >> 8)}, &KDCError{Code: errorcode.KDC_ERR_PREAUTH_FAILED})
 	}
-	if len(c.tickets) > maxEntries || len(c.fails) > maxEntries || len(c.good) > maxEntries || len(c.bad) > maxEntries {
-		t.Errorf("%d tickets, %d failures, %d KDCs, %d secrets", len(c.tickets), len(c.fails), len(c.good), len(c.bad))
+	if c.services.Len() > maxEntries || len(c.good) > maxEntries || len(c.bad) > maxEntries {
+		t.Errorf("%d tickets, %d KDCs, %d secrets", c.services.Len(), len(c.good), len(c.bad))
 	}
+}
+
+// kept puts a ticket into the table as the KDC's answer would.
+func kept(t *testing.T, c *Client, spn string) *Ticket {
+	t.Helper()
+	k := ticketWith(t)
+	k.key, k.got = spn, time.Now()
+	if _, err := c.services.Get(t.Context(), spn, func(context.Context) (*Ticket, error) { return k, nil }); err != nil {
+		t.Fatal(err)
+	}
+	return k
 }
 
 func TestForget(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, &kdc{})
-	k := ticketWith(t)
-	k.got = time.Now()
-	c.keep(t.Context(), "http/api", k, nil)
+	k := kept(t, c, "http/api")
 	if c.Forget(k) {
 		t.Error("a fresh ticket is replaced: the server would be asked without end")
 	}
 	k.got = time.Now().Add(-time.Hour)
-	if !c.Forget(k) || len(c.tickets) != 0 {
+	if !c.Forget(k) || c.services.Len() != 0 {
 		t.Error("an old ticket stays")
 	}
 }

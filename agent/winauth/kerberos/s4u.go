@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jcmturner/gofork/encoding/asn1"
 	"github.com/jcmturner/gokrb5/v8/crypto/rfc4757"
-	"github.com/jcmturner/gokrb5/v8/iana/errorcode"
 	"github.com/jcmturner/gokrb5/v8/iana/flags"
 	"github.com/jcmturner/gokrb5/v8/iana/nametype"
 	"github.com/jcmturner/gokrb5/v8/iana/patype"
@@ -18,6 +18,8 @@ import (
 )
 
 const (
+	// userAge is how old the KDC's word about a person may get: then groups and account are asked for again.
+	userAge = time.Hour
 	// cnameInAddlTkt is the KDC option of S4U2Proxy (MS-SFU section 2.2.3).
 	cnameInAddlTkt = 14
 	// hmacMD5 and usageForUser are the checksum of PA-FOR-USER, whatever the type of the key (MS-SFU section 2.2.1).
@@ -25,17 +27,24 @@ const (
 	usageForUser = 17
 )
 
-// Errors of delegation. Each names its mend.
-var (
+// errDelegation is what the errors below are.
+var errDelegation = errors.New("delegation")
+
+// delegationError is an error of delegation that no KDC has given.
+type delegationError string
+
+func (e delegationError) Error() string        { return string(e) }
+func (e delegationError) Is(target error) bool { return target == errDelegation || target == error(e) }
+
+// Errors of delegation.
+const (
 	// ErrNoTransition: the ticket to self is not forwardable.
-	ErrNoTransition = errors.New("the ticket in the user's name cannot be passed on: either the service account lacks " +
-		"\"Trust this user for delegation to specified services only\" with \"Use any authentication protocol\", " +
-		"or the user is marked \"Account is sensitive and cannot be delegated\" or is in Protected Users")
+	ErrNoTransition delegationError = "the ticket in the user's name cannot be passed on"
 	// ErrNotCanonical: the KDC gave the enterprise name back instead of the account's.
-	ErrNotCanonical = errors.New("the KDC does not map a UPN to its account: name the account itself")
+	ErrNotCanonical delegationError = "the KDC does not map a UPN to its account"
 	// ErrForeignRealm: the way leads to another realm.
-	ErrForeignRealm = errors.New("delegation across realms is not supported: the user and the service must be in the " +
-		"realm of the service account")
+	ErrForeignRealm delegationError = "delegation across realms is not supported: the user and the service must be in the " +
+		"realm of the service account"
 )
 
 // The exchanges of delegation.
@@ -69,63 +78,89 @@ func paForUser(user Principal, key types.EncryptionKey) (types.PAData, error) {
 	return types.PAData{PADataType: patype.PA_FOR_USER, PADataValue: b}, err
 }
 
-// TicketFor gives a ticket for a service in the name of a user whose identity the caller of this function has proved:
-// S4U2Self, then S4U2Proxy (MS-SFU). The Client needs Config.Delegate. Nothing is cached.
-func (c *Client) TicketFor(ctx context.Context, user Principal, spn string) (*Ticket, error) {
-	if !c.cfg.Delegate {
+// A User is a person as the KDC knows them: what a ticket to self says (S4U2Self, MS-SFU).
+type User struct {
+	// Account is the account's own name and realm, as the KDC writes them.
+	Account Principal
+	// SID is the account's security identifier; Groups are those of its groups, nested ones included.
+	SID    string
+	Groups []string
+	// Sensitive says that the account is marked "Account is sensitive and cannot be delegated".
+	Sensitive bool
+
+	asked       Principal
+	cred        *credential // the ticket to self
+	forwardable bool
+	got         time.Time
+}
+
+// String names the account, never a key.
+func (u *User) String() string { return u.Account.String() }
+
+// GoString is for %#v.
+func (u *User) GoString() string { return u.String() }
+
+// Delegable says whether the KDC lets the account be acted for by this service account.
+func (u *User) Delegable() bool { return u.forwardable }
+
+func (p Principal) key() string { return strings.ToLower(p.String()) + fmt.Sprint(p.Enterprise) }
+
+// User asks the KDC who somebody is, whose identity the caller of this function has proved. What it says is kept for an hour,
+// and longer while no KDC answers. The Client needs Config.Delegate.
+func (c *Client) User(ctx context.Context, name Principal) (*User, error) {
+	switch {
+	case !c.cfg.Delegate:
 		return nil, errors.New("kerberos: the account is not set up here for delegation")
+	case !strings.EqualFold(name.Realm, c.cfg.Principal.Realm):
+		return nil, fmt.Errorf("%s: %w", name, ErrForeignRealm)
 	}
-	if !strings.EqualFold(user.Realm, c.cfg.Principal.Realm) {
-		return nil, fmt.Errorf("%s: %w", user, ErrForeignRealm)
+	return c.users.Get(ctx, name.key(), func(ctx context.Context) (*User, error) {
+		return withTGT(ctx, c, func(tgt *credential) (*User, error) { return c.toSelf(ctx, tgt, name) })
+	})
+}
+
+// TicketFor gives a ticket for a service in the name of a user (S4U2Proxy, MS-SFU), a kept one or the KDC's.
+func (c *Client) TicketFor(ctx context.Context, u *User, spn string) (*Ticket, error) {
+	if !u.forwardable {
+		return nil, fmt.Errorf("%s: %w", u, ErrNoTransition)
 	}
-	for again := false; ; again = true {
-		tgt, err := c.logon(ctx)
+	key := strings.ToLower(u.Account.String() + "\x00" + spn)
+	return c.delegated.Get(ctx, key, func(ctx context.Context) (*Ticket, error) {
+		cr, err := withTGT(ctx, c, func(tgt *credential) (*credential, error) { return c.proxy(ctx, tgt, u, spn) })
+		if staleTGT(err) { // the ticket to self is what the KDC no longer takes
+			c.users.Drop(u.asked.key(), func(kept *User) bool { return kept == u })
+		}
 		if err != nil {
 			return nil, err
 		}
-		cr, err := c.delegate(ctx, tgt, user, spn)
-		if err == nil {
-			return &Ticket{cred: cr, spn: spn, got: c.clock()}, nil
-		}
-		if again || !staleTGT(err) {
-			return nil, err
-		}
-		c.dropTGT(tgt)
-	}
+		return &Ticket{cred: cr, spn: spn, key: key, got: c.clock()}, nil
+	})
 }
 
-func (c *Client) delegate(ctx context.Context, tgt *credential, user Principal, spn string) (*credential, error) {
-	if !isTGT(tgt.ticket.SName) {
-		return nil, ErrNoTGT
-	}
-	self, err := c.toSelf(ctx, tgt, user)
-	if err != nil {
-		return nil, err
-	}
+// proxy is S4U2Proxy: the ticket to self becomes one for the service.
+func (c *Client) proxy(ctx context.Context, tgt *credential, u *User, spn string) (*credential, error) {
 	sname := types.PrincipalName{NameType: nametype.KRB_NT_SRV_INST, NameString: strings.Split(spn, "/")}
 	body := c.body(c.cfg.Principal.Realm, types.PrincipalName{}, sname, c.conf.etypes())
 	types.SetFlag(&body.KDCOptions, cnameInAddlTkt)
-	body.AdditionalTickets = []messages.Ticket{self.ticket}
+	body.AdditionalTickets = []messages.Ticket{u.cred.ticket}
 	cr, _, err := c.exchangeFor(ctx, tgt, body, nil, StepProxy, spn)
-	if err != nil {
-		if k, ok := errors.AsType[*KDCError](err); ok && k.Code == errorcode.KDC_ERR_BADOPTION {
-			return nil, fmt.Errorf("%s may not act for users towards %s: add it to the account's "+
-				"msDS-AllowedToDelegateTo: %w", c.cfg.Principal, spn, err)
-		}
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if isTGT(cr.ticket.SName) && !isTGT(sname) {
+	case isTGT(cr.ticket.SName) && !isTGT(sname):
 		return nil, fmt.Errorf("%s: %w", spn, ErrForeignRealm)
-	}
 	// The ticket must be the user's: anything else, the service account's own above all, would be a mix-up of identities.
-	if !sameName(cr.cname, self.cname) || !strings.EqualFold(cr.crealm, self.crealm) {
+	case !sameName(cr.cname, u.cred.cname) || !strings.EqualFold(cr.crealm, u.cred.crealm):
 		return nil, fmt.Errorf("the KDC gave a ticket in the name of %s", clean(cr.cname.PrincipalNameString()))
 	}
 	return cr, nil
 }
 
-// toSelf is S4U2Self: a ticket in the user's name for the service account itself.
-func (c *Client) toSelf(ctx context.Context, tgt *credential, user Principal) (*credential, error) {
+// toSelf is S4U2Self: a ticket in the user's name for the service account itself, which can open it.
+func (c *Client) toSelf(ctx context.Context, tgt *credential, user Principal) (*User, error) {
+	if !isTGT(tgt.ticket.SName) {
+		return nil, ErrNoTGT
+	}
 	pa, err := paForUser(user, tgt.key)
 	if err != nil {
 		return nil, fmt.Errorf("write the request in the user's name: %w", err)
@@ -143,10 +178,16 @@ func (c *Client) toSelf(ctx context.Context, tgt *credential, user Principal) (*
 	case !user.Enterprise && !sameName(cr.cname, user.wire()):
 		return nil, fmt.Errorf("the KDC gave a ticket in the name of %s instead of %s",
 			clean(cr.cname.PrincipalNameString()), user)
-	case !forwardable:
-		return nil, fmt.Errorf("%s: %w", user, ErrNoTransition)
 	}
-	return cr, nil
+	says, err := c.openSelf(cr, tgt)
+	if err != nil {
+		return nil, fmt.Errorf("read what the KDC says of %s: %w", user, err)
+	}
+	return &User{
+		Account: Principal{Name: strings.Join(cr.cname.NameString, "/"), Realm: cr.crealm},
+		SID:     says.sid, Groups: says.groups, Sensitive: says.sensitive,
+		asked: user, cred: cr, forwardable: forwardable, got: c.clock(),
+	}, nil
 }
 
 // exchangeFor is a TGS exchange whose answer is in another's name. It says whether the ticket is forwardable.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -76,6 +77,41 @@ func whoami(c *Client, ticket *Ticket) (string, error) {
 	return string(b), x.Verify(resp.Token)
 }
 
+func ticketFor(t *testing.T, c *Client, user Principal, spn string) (*User, *Ticket, error) {
+	t.Helper()
+	u, err := c.User(t.Context(), user)
+	if err != nil {
+		return nil, nil, err
+	}
+	ticket, err := c.TicketFor(t.Context(), u, spn)
+	return u, ticket, err
+}
+
+// TestLabUser: the KDC's word about a person, read with a key of a keytab or of a password.
+func TestLabUser(t *testing.T) {
+	t.Parallel()
+	c := delegate(t, "svc-gw")
+	heidi, err := c.User(t.Context(), Principal{Name: "heidi", Realm: "CORP.EXAMPLE"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	frank, err := c.User(t.Context(), Principal{Name: "frank", Realm: "CORP.EXAMPLE"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := c.User(t.Context(), Principal{Name: "HEIDI", Realm: "corp.example"})
+	if err != nil || again != heidi {
+		t.Errorf("asked twice: %v", err)
+	}
+	domain := heidi.SID[:strings.LastIndexByte(heidi.SID, '-')]
+	switch {
+	case !strings.HasPrefix(heidi.SID, "S-1-5-21-") || len(heidi.Groups) < 900 || !slices.Contains(heidi.Groups, domain+"-513"):
+		t.Errorf("heidi: %s in %d groups", heidi.SID, len(heidi.Groups))
+	case heidi.Sensitive || !heidi.Delegable() || !frank.Sensitive || frank.Delegable():
+		t.Errorf("heidi is sensitive: %v, %v; frank: %v, %v", heidi.Sensitive, heidi.Delegable(), frank.Sensitive, frank.Delegable())
+	}
+}
+
 func TestLabTicketFor(t *testing.T) {
 	t.Parallel()
 	c := delegate(t, "svc-gw")
@@ -83,7 +119,7 @@ func TestLabTicketFor(t *testing.T) {
 	for _, user := range []string{"alice", "bob", "carol", "heidi", "zoë"} {
 		for range 3 {
 			all.Go(func() {
-				ticket, err := c.TicketFor(t.Context(), Principal{Name: user, Realm: "CORP.EXAMPLE"}, "HTTP/intranet.corp.example")
+				_, ticket, err := ticketFor(t, c, Principal{Name: user, Realm: "CORP.EXAMPLE"}, "HTTP/intranet.corp.example")
 				if err != nil {
 					t.Errorf("%s: %v", user, err)
 					return
@@ -120,7 +156,7 @@ func TestLabTicketForRefused(t *testing.T) {
 			t.Parallel()
 			c := delegate(t, test.account)
 			user := Principal{Name: test.user, Realm: "CORP.EXAMPLE", Enterprise: test.enterprise}
-			_, err := c.TicketFor(t.Context(), user, test.spn)
+			_, _, err := ticketFor(t, c, user, test.spn)
 			t.Log(err)
 			if test.want != nil && !errors.Is(err, test.want) {
 				t.Errorf("got %v, want %v", err, test.want)

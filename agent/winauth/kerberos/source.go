@@ -192,6 +192,15 @@ func offers(pas types.PADataSequence) []offer {
 	return out
 }
 
+// hinted reads the offers of a demand for pre-authentication.
+func hinted(edata []byte) []offer {
+	var pas types.PADataSequence
+	if len(edata) == 0 || guard("the KDC's list", func() error { return pas.Unmarshal(edata) }) != nil {
+		return nil
+	}
+	return offers(pas)
+}
+
 // credential is a ticket with its session key: a TGT or a service ticket.
 type credential struct {
 	ticket messages.Ticket
@@ -200,6 +209,7 @@ type credential struct {
 	crealm string
 	start  time.Time
 	end    time.Time
+	offers []offer // of a TGT: how the KDC makes keys of the account's password
 }
 
 // loadCache reads a credential cache and gives whose it is and its tickets.
