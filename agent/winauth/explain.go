@@ -37,6 +37,11 @@ func explain(err error, who, spn string) error {
 		}
 	}
 	switch {
+	case errors.Is(err, kerberos.ErrNoTransition):
+		return &Error{
+			Kind: NoDelegation, Err: err, Mend: "let " + who + " act for people: in Active Directory Users and Computers, tab Delegation, " +
+				"\"Trust this user for delegation to specified services only\" with \"Use any authentication protocol\"",
+		}
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return &Error{Kind: KDCUnreachable, Err: fmt.Errorf("get a ticket for %s: %w", spn, err)}
 	case errors.Is(err, kerberos.ErrNoTGT):
@@ -50,6 +55,13 @@ func explain(err error, who, spn string) error {
 }
 
 func explainCode(k *kerberos.KDCError, who, spn string) (Kind, string) {
+	switch {
+	case k.Step == kerberos.StepProxy && k.Code == errorcode.KDC_ERR_BADOPTION:
+		return NoDelegation, who + " may not act for people towards " + spn + ": add it to the services on the account's tab Delegation " +
+			"(msDS-AllowedToDelegateTo)"
+	case k.Step == kerberos.StepSelf && k.Code == errorcode.KDC_ERR_S_PRINCIPAL_UNKNOWN:
+		return NoDelegation, who + " has no service principal name, without which nobody acts for people: setspn -S sallyport/HOST " + who
+	}
 	switch k.Code {
 	case errorcode.KDC_ERR_PREAUTH_FAILED:
 		if k.KVNO > 0 {

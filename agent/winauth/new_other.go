@@ -26,6 +26,7 @@ type credential struct {
 	password func() (string, error) // nil without one: then there is no NTLM
 	krb      *kerberos.Client       // nil where there is no realm for the account
 	noKrb    error                  // why
+	user     *kerberos.User         // in whose name krb's account acts; nil: in its own
 
 	refused holds // NTLM sign-ons; the Kerberos client has its own
 }
@@ -202,9 +203,15 @@ func (c *credential) ticket(ctx context.Context, spn string) (*kerberos.Ticket, 
 		}
 		return nil, &Error{Kind: KDCUnreachable, Err: err, Mend: "set default_realm in krb5.conf"}
 	}
-	t, err := c.krb.Ticket(ctx, spn)
+	var t *kerberos.Ticket
+	var err error
+	if c.user != nil {
+		t, err = c.krb.TicketFor(ctx, c.user, spn)
+	} else {
+		t, err = c.krb.Ticket(ctx, spn)
+	}
 	if err != nil {
-		return nil, explain(err, c.id, spn)
+		return nil, explain(err, c.krb.String(), spn)
 	}
 	return t, nil
 }

@@ -88,6 +88,7 @@ const (
 	NotMutual      Kind = "not-mutual"      // the server did not prove itself
 	BadToken       Kind = "bad-token"       // the server's token cannot be read
 	NoBinding      Kind = "no-binding"      // a channel binding is required, but this connection has none
+	NoDelegation   Kind = "no-delegation"   // the agent's account may not act for people, or not towards this service
 	NotReady       Kind = "not-ready"       // keytab, credential cache or stored password cannot be read
 )
 

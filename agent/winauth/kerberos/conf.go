@@ -144,6 +144,21 @@ func (c *Conf) kdcs(ctx context.Context, realm string) ([]string, error) {
 	return out[:min(len(out), maxKDCs)], nil
 }
 
+// Controllers gives the hosts of a realm's domain controllers, in the order of the configuration or of DNS.
+func (c *Conf) Controllers(ctx context.Context, realm string) ([]string, error) {
+	addrs, err := c.kdcs(ctx, realm)
+	if err != nil {
+		return nil, err
+	}
+	hosts := make([]string, 0, len(addrs))
+	for _, a := range addrs {
+		if host, _, err := net.SplitHostPort(a); err == nil && !slices.Contains(hosts, host) {
+			hosts = append(hosts, host)
+		}
+	}
+	return hosts, nil
+}
+
 // kdcAddress reads a kdc entry: host, host:port, [v6], [v6]:port, with tcp/ before it or not.
 func kdcAddress(s string) (string, bool) {
 	s = strings.TrimPrefix(strings.TrimSpace(s), "tcp/")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"unicode/utf16"
 
 	"github.com/jcmturner/gofork/encoding/asn1"
 	"github.com/jcmturner/gokrb5/v8/iana/adtype"
@@ -17,6 +18,8 @@ import (
 const (
 	// pacLogon is the buffer KERB_VALIDATION_INFO (MS-PAC section 2.4).
 	pacLogon = 1
+	// pacUPN is the buffer UPN_DNS_INFO (MS-PAC section 2.10).
+	pacUPN = 12
 	// maxPACBuffers bounds the buffers of a PAC; there are about a dozen kinds.
 	maxPACBuffers = 64
 	// maxGroups bounds the groups of one person: Windows itself takes 1,015.
@@ -28,6 +31,7 @@ const (
 // said is what a PAC says of a person.
 type said struct {
 	sid       string
+	upn       string // "" if the PAC does not tell
 	groups    []string
 	sensitive bool
 }
@@ -108,9 +112,28 @@ func parsePAC(b []byte) (*said, error) {
 			out.groups = append(out.groups, fmt.Sprintf("%s-%d", resource.String(), g.RelativeID))
 		}
 	}
+	if b, err := pacBuffer(b, pacUPN); err == nil {
+		out.upn = upnOf(b)
+	}
 	slices.Sort(out.groups)
 	out.groups = slices.Compact(out.groups)
 	return out, nil
+}
+
+// upnOf reads the user principal name of UPN_DNS_INFO.
+func upnOf(b []byte) string {
+	if len(b) < 4 {
+		return ""
+	}
+	n, at := int(binary.LittleEndian.Uint16(b)), int(binary.LittleEndian.Uint16(b[2:]))
+	if n%2 != 0 || at+n > len(b) {
+		return ""
+	}
+	units := make([]uint16, 0, n/2)
+	for b = b[at : at+n]; len(b) > 0; b = b[2:] {
+		units = append(units, binary.LittleEndian.Uint16(b))
+	}
+	return string(utf16.Decode(units))
 }
 
 // pacBuffer finds a buffer of a PACTYPE (MS-PAC section 2.3).

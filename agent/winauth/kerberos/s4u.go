@@ -85,6 +85,8 @@ type User struct {
 	// SID is the account's security identifier; Groups are those of its groups, nested ones included.
 	SID    string
 	Groups []string
+	// UPN is the account's user principal name, "" if the KDC does not tell.
+	UPN string
 	// Sensitive says that the account is marked "Account is sensitive and cannot be delegated".
 	Sensitive bool
 
@@ -185,7 +187,7 @@ func (c *Client) toSelf(ctx context.Context, tgt *credential, user Principal) (*
 	}
 	return &User{
 		Account: Principal{Name: strings.Join(cr.cname.NameString, "/"), Realm: cr.crealm},
-		SID:     says.sid, Groups: says.groups, Sensitive: says.sensitive,
+		SID:     says.sid, UPN: says.upn, Groups: says.groups, Sensitive: says.sensitive,
 		asked: user, cred: cr, forwardable: forwardable, got: c.clock(),
 	}, nil
 }

@@ -107,6 +107,8 @@ func TestLabUser(t *testing.T) {
 	switch {
 	case !strings.HasPrefix(heidi.SID, "S-1-5-21-") || len(heidi.Groups) < 900 || !slices.Contains(heidi.Groups, domain+"-513"):
 		t.Errorf("heidi: %s in %d groups", heidi.SID, len(heidi.Groups))
+	case heidi.UPN != "heidi@corp.example":
+		t.Errorf("heidi's user principal name is %q", heidi.UPN)
 	case heidi.Sensitive || !heidi.Delegable() || !frank.Sensitive || frank.Delegable():
 		t.Errorf("heidi is sensitive: %v, %v; frank: %v, %v", heidi.Sensitive, heidi.Delegable(), frank.Sensitive, frank.Delegable())
 	}

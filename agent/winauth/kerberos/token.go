@@ -29,6 +29,7 @@ const (
 	gssMutual    = 0x02
 	gssReplay    = 0x04
 	gssSequence  = 0x08
+	gssSeal      = 0x10
 	gssIntegrity = 0x20
 )
 
@@ -37,6 +38,12 @@ type Context struct {
 	ticket *Ticket
 	sent   time.Time
 	clock  func() time.Time
+
+	// For messages after the sign-on: the key that both sides have chosen, and whether it is the server's choice.
+	key      types.EncryptionKey
+	acceptor bool
+	sendSeq  uint64
+	recvSeq  uint64
 }
 
 // String names the service, never a key.
@@ -54,13 +61,22 @@ func (x *Context) GoString() string { return x.String() }
 // Initiate makes the token that begins a sign-on: AP-REQ in its GSS-API frame, with the hash of the channel binding (nil
 // for none) and a demand that the server prove itself.
 func (c *Client) Initiate(t *Ticket, binding []byte) (*Context, []byte, error) {
+	return c.initiate(t, binding, 0)
+}
+
+// InitiateSealed is Initiate for a protocol whose messages are encrypted after the sign-on (Context.Seal and Open).
+func (c *Client) InitiateSealed(t *Ticket) (*Context, []byte, error) {
+	return c.initiate(t, nil, gssSeal)
+}
+
+func (c *Client) initiate(t *Ticket, binding []byte, more uint32) (*Context, []byte, error) {
 	sum := make([]byte, 24)
 	binary.LittleEndian.PutUint32(sum, 16)
 	if binding != nil {
 		h := ntlm.ChannelBinding(binding) // the same hash, RFC 4121 section 4.1.1.2
 		copy(sum[4:], h[:])
 	}
-	binary.LittleEndian.PutUint32(sum[20:], gssMutual|gssReplay|gssSequence|gssIntegrity)
+	binary.LittleEndian.PutUint32(sum[20:], gssMutual|gssReplay|gssSequence|gssIntegrity|more)
 	auth := c.authenticator(t.cred, types.Checksum{CksumType: chksumtype.GSSAPI, Checksum: sum})
 	et, err := crypto.GetEtype(t.cred.key.KeyType)
 	if err != nil {
@@ -83,7 +99,8 @@ func (c *Client) Initiate(t *Ticket, binding []byte) (*Context, []byte, error) {
 		return nil, nil, err
 	}
 	sent := auth.CTime.Add(time.Duration(auth.Cusec) * time.Microsecond)
-	return &Context{ticket: t, sent: sent, clock: c.clock}, token, nil
+	x := &Context{ticket: t, sent: sent, clock: c.clock, key: auth.SubKey, sendSeq: uint64(auth.SeqNumber)}
+	return x, token, nil
 }
 
 // Verify checks the server's token: AP-REP proves that it knows the service's key. A KRB-ERROR comes back as a *KDCError.
@@ -116,6 +133,10 @@ func (x *Context) verifyReply(body []byte) error {
 	}
 	if got := part.CTime.Add(time.Duration(part.Cusec) * time.Microsecond); !got.Equal(x.sent) {
 		return fmt.Errorf("%w: it answers another sign-on", ErrNotMutual)
+	}
+	x.recvSeq = uint64(uint32(part.SequenceNumber))
+	if len(part.Subkey.KeyValue) > 0 {
+		x.key, x.acceptor = part.Subkey, true
 	}
 	return nil
 }
