@@ -146,6 +146,12 @@ func (a *Agent) auth(c *Config, from *API) (upstream.Auth, error) {
 	case auth.Windows != nil && auth.Windows.As == "caller-password":
 		p := &passwords{config: c, windows: auth.Windows, guard: a.guard, make: a.deps.windowsCredential, kept: map[string]*keptLogon{}}
 		return upstream.Auth{Kind: upstream.WindowsAuth, SPN: auth.Windows.SPN, Windows: p.signOn}, nil
+	case auth.Windows != nil && auth.Windows.As == asCaller:
+		people, err := a.delegation(c, auth.Windows)
+		if err != nil {
+			return upstream.Auth{}, fmt.Errorf("windows authentication as caller: %w", err)
+		}
+		return upstream.Auth{Kind: upstream.WindowsAuth, SPN: auth.Windows.SPN, Windows: people.signOn}, nil
 	case auth.Windows != nil:
 		cred, err := a.credential(c, auth.Windows)
 		if err != nil {

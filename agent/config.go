@@ -309,16 +309,18 @@ func (a *Auth) UnmarshalText(text []byte) error {
 
 // Windows is Windows authentication.
 type Windows struct {
-	// As whom: service (the account that the agent runs as; on Linux that of the keytab), account (a named one) or
-	// caller-password (the caller's own Windows user name and password, sent as Basic credentials; nothing is stored).
+	// As whom: service (the account that the agent runs as; on Linux that of the keytab), account (a named one),
+	// caller-password (the caller's own Windows user name and password, sent as Basic credentials; nothing is stored) or caller
+	// (the person whom the caller's access token proves, by constrained delegation; callers must be set; on Linux).
 	As string `yaml:"as,required"`
-	// The account for as: account: CORP\svc-erp or svc-erp@corp.example.
+	// The account for as: account: CORP\svc-erp or svc-erp@corp.example. For as: caller the one that acts for people, if it is
+	// not that of the keytab.
 	Account string `yaml:"account"`
 	// The name of the secret with the account's password; set it with: sallyport-agent secret set NAME.
 	Secret string `yaml:"secret"`
-	// The path of a keytab, on Linux: for as: service (default: /etc/krb5.keytab) or instead of a secret.
+	// The path of a keytab, on Linux: for as: service and as: caller (default: /etc/krb5.keytab) or instead of a secret.
 	Keytab string `yaml:"keytab"`
-	// Which entry of the keytab is meant with as: service: svc-gw@CORP.EXAMPLE. Default: the first.
+	// Which entry of the keytab is meant with as: service or caller: svc-gw@CORP.EXAMPLE. Default: the first.
 	Principal string `yaml:"principal"`
 	// The path of a credential cache that something else keeps renewed, for as: service on Linux.
 	CCache string `yaml:"ccache"`
@@ -331,7 +333,23 @@ type Windows struct {
 	ChannelBinding string `yaml:"channel_binding" enum:"auto,require,off"`
 	// true demands that the API proves itself, which only Kerberos can.
 	Mutual bool `yaml:"mutual"`
+	// For whom as: caller acts. Members of groups that Windows protects (Domain Admins, Protected Users and the like) and
+	// accounts that are marked sensitive are never acted for.
+	Callers ActFor `yaml:"callers"`
 }
+
+// ActFor says for whom an API is called in the caller's own name.
+type ActFor struct {
+	// Groups of the domain of which a caller must be in one, nested membership counted: SIDs, or names (CORP\Orders). Default:
+	// no group is needed.
+	AllowGroups []string `yaml:"allow_groups"`
+	// Groups of which a caller must be in none.
+	DenyGroups []string `yaml:"deny_groups"`
+	// The ends of user principal names that count: corp.example. Default: all.
+	UPNSuffixes []string `yaml:"upn_suffixes"`
+}
+
+func (a ActFor) set() bool { return len(a.AllowGroups)+len(a.DenyGroups)+len(a.UPNSuffixes) > 0 }
 
 // Basic is HTTP Basic authentication.
 type Basic struct {

@@ -88,7 +88,7 @@ func (a *Agent) exchange(st upstream.Stream, in *tunnel.Request, e *call) {
 		a.refuse(st, &e.Event, pausedStatus, pausedProblem())
 		return
 	}
-	v := snap.judge(st.Context(), api, in, &e.Event)
+	v, named := snap.judge(st.Context(), api, in, &e.Event)
 	if !v.Allowed {
 		if v.Identity != nil {
 			a.log.Info("nobody is proved to call", "request", in.ID, "api", in.API, "error", causes(v.Identity))
@@ -103,6 +103,9 @@ func (a *Agent) exchange(st upstream.Stream, in *tunnel.Request, e *call) {
 		return
 	}
 	policy.StripOverrides(in.Header, api.overrides)
+	if named != nil {
+		st = personal{st, named}
+	}
 	r := api.transport.ServeWithin(st, v.Body)
 	e.Status, e.In, e.Out, e.Auth, e.Problem = r.Status, r.BytesIn, r.BytesOut, r.Protocol, r.Problem
 	e.signOn, e.signOnBy = r.SignOn, r.SignOnBy

@@ -4,32 +4,60 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync"
 	"time"
 
 	"sallyport/agent/audit"
 	"sallyport/agent/caller"
 	"sallyport/agent/policy"
+	"sallyport/agent/upstream"
 	"sallyport/internal/issuer"
 	"sallyport/tunnel"
 )
 
-// judge asks the allow-list about a call. Who calls is proved only where a rule asks for it.
-func (s *snapshot) judge(ctx context.Context, one *api, in *tunnel.Request, e *audit.Event) policy.Verdict {
-	return one.policy.Judge(&policy.Request{
+// judge asks the allow-list about a call. Who calls is proved only where a rule asks for it, or where the API is called in the
+// caller's own name: then there is a context with the person, nil otherwise.
+func (s *snapshot) judge(ctx context.Context, one *api, in *tunnel.Request, e *audit.Event) (policy.Verdict, context.Context) {
+	prove := sync.OnceValues(func() (*caller.Principal, error) {
+		if s.callers == nil {
+			return nil, policy.ErrNobody
+		}
+		p, err := s.callers.Prove(ctx, in.Header)
+		if err == nil {
+			e.Principal = p.String()
+		}
+		return p, err
+	})
+	v := one.policy.Judge(&policy.Request{
 		Method: in.Method, Target: in.Target, Header: in.Header, Length: in.ContentLength, Upgrade: in.Upgrade != "", Now: time.Now(),
 		Principal: func() (policy.Principal, error) {
-			if s.callers == nil {
-				return nil, policy.ErrNobody
-			}
-			p, err := s.callers.Prove(ctx, in.Header)
+			p, err := prove()
 			if err != nil {
 				return nil, err
 			}
-			e.Principal = p.String()
 			return p, nil
 		},
 	})
+	if w := one.from.Auth.Windows; !v.Allowed || w == nil || w.As != asCaller {
+		return v, nil
+	}
+	p, err := prove()
+	if err == nil {
+		var personal context.Context
+		if personal, err = withPerson(ctx, p); err == nil {
+			return v, personal
+		}
+	}
+	return policy.Verdict{Rule: v.Rule, Reason: "the API is called in the caller's own name", Identity: err}, nil
 }
+
+// A personal stream is one whose context has the person who calls.
+type personal struct {
+	upstream.Stream
+	ctx context.Context
+}
+
+func (p personal) Context() context.Context { return p.ctx }
 
 // causes is an error with what is behind it, for the log.
 func causes(err error) string {

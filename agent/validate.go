@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"golang.org/x/net/http/httpguts"
 
@@ -239,15 +240,47 @@ func (v validator) windows(path string, w *Windows) {
 			"account": w.Account, "secret": w.Secret, "keytab": w.Keytab, "principal": w.Principal, "ccache": w.CCache,
 		})
 	case "caller":
-		v.Errorf(path+".as", "as: %s is not in this release (write service, account or caller-password)", w.As)
+		v.actFor(path, w)
 	default:
-		v.Errorf(path+".as", "as: %q is not known (write service, account or caller-password)", w.As)
+		v.Errorf(path+".as", "as: %q is not known (write service, account, caller-password or caller)", w.As)
+	}
+	if w.As != "caller" && w.Callers.set() {
+		v.Errorf(path+".callers", "callers says for whom as: caller acts (remove it, or write as: caller)")
 	}
 	if w.Protocol == "ntlm" && (w.Mutual || w.Keytab != "" || w.CCache != "" || w.SPN != "") {
 		v.Errorf(path+".protocol", "mutual, keytab, ccache and spn are for Kerberos (remove them, or protocol: ntlm)")
 	}
 	if w.SPN != "" && !isSPN(w.SPN) {
 		v.Errorf(path+".spn", "%q is not a service principal name (write it as HTTP/host.corp.example)", w.SPN)
+	}
+}
+
+// actFor checks as: caller.
+func (v validator) actFor(path string, w *Windows) {
+	if v.c.Callers == nil {
+		v.Errorf(path+".as", "as: caller needs callers at the top of the file: whose tokens prove who calls (add callers with an issuer and an audience)")
+	}
+	if w.CCache != "" {
+		v.Errorf(path+".ccache", "as: caller needs the account's own key (write keytab, or account and secret, instead of ccache)")
+	}
+	if w.Protocol != "" && w.Protocol != "negotiate" && w.Protocol != "kerberos" {
+		v.Errorf(path+".protocol", "as: caller is Kerberos alone (remove protocol)")
+	}
+	switch {
+	case w.Account == "" && w.Secret != "":
+		v.Errorf(path+".account", "account is missing (write whose password the secret is: svc-gw@corp.example)")
+	case w.Account != "":
+		v.without(path, "caller", map[string]string{"principal": w.Principal})
+		v.account(path, w)
+	}
+	for name, list := range map[string][]string{
+		"allow_groups": w.Callers.AllowGroups, "deny_groups": w.Callers.DenyGroups, "upn_suffixes": w.Callers.UPNSuffixes,
+	} {
+		for i, text := range list {
+			if strings.TrimSpace(text) == "" || strings.ContainsFunc(text, unicode.IsControl) {
+				v.Errorf(fmt.Sprintf("%s.callers.%s[%d]", path, name, i), "an entry of %s is empty or has a control character", name)
+			}
+		}
 	}
 }
 

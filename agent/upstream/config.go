@@ -134,6 +134,8 @@ type SignOn struct {
 	Mode string
 	// Proof is empty, or a keyed hash of what proved the identity (a password): another proof, another connection.
 	Proof string
+	// Named says that the identity is the caller's, for the record.
+	Named bool
 	// Done is nil, or is told once what became of the sign-on: the credential is the caller's own, so a refusal is the
 	// caller's to mend, and the identity counts as proved after Accepted.
 	Done func(Outcome)

@@ -27,20 +27,22 @@ type Kind string
 
 // The kinds of Error.
 const (
-	Unreachable  Kind = "unreachable"    // no connection
-	TLSFailed    Kind = "tls"            // the TLS handshake or verification failed
-	AuthFailed   Kind = "auth"           // the agent's credential was not accepted
-	NoIdentity   Kind = "no-identity"    // the request lacks the identity that the API's rule needs
-	LogonMissing Kind = "logon-missing"  // the request has no Windows user name and password to sign on with
-	LogonRefused Kind = "logon-refused"  // the caller's own password, or account, was refused
-	LogonResting Kind = "logon-resting"  // the account has had too many failures to try another password
-	TimedOut     Kind = "timeout"        // the upstream was silent for too long
-	Busy         Kind = "busy"           // no place for another exchange
-	Broken       Kind = "broken"         // the upstream broke off or its answer cannot be read
-	BadRequest   Kind = "bad-request"    // the request cannot be written as HTTP/1.1
-	BodyTooLarge Kind = "body-too-large" // the request's body exceeds the API's limit
-	BodyBroken   Kind = "body-broken"    // the caller's body broke off or stalled
-	CallerGone   Kind = "caller-gone"    // the exchange was cancelled
+	Unreachable Kind = "unreachable" // no connection
+	TLSFailed   Kind = "tls"         // the TLS handshake or verification failed
+	AuthFailed  Kind = "auth"        // the agent's credential was not accepted
+	NoIdentity  Kind = "no-identity" // the request lacks the identity that the API's rule needs
+	// PersonRefused: the directory or the configuration does not let the person who calls be acted for.
+	PersonRefused Kind = "person-refused"
+	LogonMissing  Kind = "logon-missing"  // the request has no Windows user name and password to sign on with
+	LogonRefused  Kind = "logon-refused"  // the caller's own password, or account, was refused
+	LogonResting  Kind = "logon-resting"  // the account has had too many failures to try another password
+	TimedOut      Kind = "timeout"        // the upstream was silent for too long
+	Busy          Kind = "busy"           // no place for another exchange
+	Broken        Kind = "broken"         // the upstream broke off or its answer cannot be read
+	BadRequest    Kind = "bad-request"    // the request cannot be written as HTTP/1.1
+	BodyTooLarge  Kind = "body-too-large" // the request's body exceeds the API's limit
+	BodyBroken    Kind = "body-broken"    // the caller's body broke off or stalled
+	CallerGone    Kind = "caller-gone"    // the exchange was cancelled
 )
 
 func (e *Error) Error() string { return e.Err.Error() }

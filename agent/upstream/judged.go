@@ -63,8 +63,12 @@ func (x *call) signedOn(err error) (Outcome, string) {
 	return Untold, ""
 }
 
-// principal is the account whose password is proved by the answer, or by the connection that it came over.
+// principal is the caller's account: the one that the call was made as, or the one whose password is proved by the answer or by
+// the connection that it came over.
 func (x *call) principal() string {
+	if x.sign.Named {
+		return x.sign.Credential.Identity()
+	}
 	if x.sign.Done == nil || !x.proved && !x.vouched {
 		return ""
 	}

@@ -46,6 +46,13 @@ func refusalOf(k Kind) refusal {
 			"The API is called in the caller's own name, and the request does not prove one. It was not run as anybody else.",
 			tunnel.OriginAgent, tunnel.BrokenOff,
 		}
+	case PersonRefused:
+		return refusal{
+			http.StatusForbidden, "person-refused", "The agent does not call this API for this person.",
+			"The API is called in the caller's own name, and the directory inside or the agent's configuration does not admit this person. " +
+				"The agent's log says why, under this request ID.",
+			tunnel.OriginAgent, tunnel.BrokenOff,
+		}
 	case LogonMissing:
 		return refusal{
 			http.StatusUnauthorized, "logon-required", "A Windows logon is required.",
