@@ -9,11 +9,12 @@ import (
 
 	"sallyport/agent/state"
 	"sallyport/agent/upstream"
+	"sallyport/agent/winauth"
 	"sallyport/agent/winauth/lockout"
 )
 
-// ErrCallersLogon says that an API cannot be tried without a caller: it is called by callers' own passwords.
-var ErrCallersLogon = errors.New("the API is called by callers' own Windows passwords, and no caller is here")
+// ErrCallersLogon says that an API cannot be tried without a caller: it is called by callers' own passwords, or in their names.
+var ErrCallersLogon = errors.New("the API is called as its callers, and no caller is here")
 
 // CheckTarget is what 'check' names: a method and a path below the API's url; "" for both without one.
 func (a *API) CheckTarget() (method, target string) {
@@ -46,10 +47,18 @@ func Look(ctx context.Context, c *Config, from *API, d Deps, method, target stri
 	return t.Look(ctx, method, target)
 }
 
-// TryCheck makes the call that 'check' of an API names, with the API's own credential, and records nothing.
-func TryCheck(ctx context.Context, c *Config, from *API, d Deps) (upstream.Trial, error) {
-	if w := from.Auth.Windows; w != nil && w.As == "caller-password" {
+// TryCheck makes the call that 'check' of an API names, with the API's own credential, and records nothing. An API that is called
+// in its callers' names (as: caller) is called in the name of person: a user principal name or a SID.
+func TryCheck(ctx context.Context, c *Config, from *API, d Deps, person string) (upstream.Trial, error) {
+	w := from.Auth.Windows
+	switch {
+	case w == nil:
+	case w.As == "caller-password", w.As == asCaller && person == "":
 		return upstream.Trial{}, ErrCallersLogon
+	case w.As == asCaller && strings.Contains(person, "@"):
+		ctx = context.WithValue(ctx, personKey{}, winauth.Person{UPN: person})
+	case w.As == asCaller:
+		ctx = context.WithValue(ctx, personKey{}, winauth.Person{SID: person})
 	}
 	t, err := transportOf(c, from, d)
 	if err != nil {

@@ -136,7 +136,7 @@ agent.yaml:4:8: proxy: "sytem" is not
 agent.yaml:5:14: "trace" is not known here
 agent.yaml:7:11: API name "Orders!" is no name
 agent.yaml:8:10: url: must begin with https:// or http://
-agent.yaml:9:26: as: caller is not in this release
+agent.yaml:9:26: as: caller needs callers at the top of the file: whose tokens prove who calls (add callers with an issuer and an audience)
 agent.yaml:12:9: rule "GET orders", column 5: the path must begin with "/"
 agent.yaml:13:9: rule "PUT /a/*", column 8: "*" has no meaning here
 agent.yaml:15:10: url: a user name or password does not belong in a URL

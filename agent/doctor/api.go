@@ -216,7 +216,7 @@ func (p *patient) call(ctx context.Context, a *agent.API) Finding {
 	f := Finding{ID: "api." + a.Name + ".call", Tried: a.Check + " as the agent does (auth " + authKind(&a.Auth) + ")"}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	t, err := agent.TryCheck(ctx, p.config, a, p.deps)
+	t, err := agent.TryCheck(ctx, p.config, a, p.deps, p.o.Caller)
 	as := ""
 	if t.Identity != "" {
 		as = " as " + t.Identity
@@ -226,7 +226,7 @@ func (p *patient) call(ctx context.Context, a *agent.API) Finding {
 	}
 	switch {
 	case errors.Is(err, agent.ErrCallersLogon):
-		return f.skip(err.Error())
+		return f.skip(err.Error() + mendCaller(a))
 	case err != nil && ctx.Err() != nil:
 		return f.is(Fail, "no answer in time"+as, "the API's own log says more")
 	case err != nil:
@@ -234,6 +234,14 @@ func (p *patient) call(ctx context.Context, a *agent.API) Finding {
 	}
 	said := fmt.Sprintf("%d %s%s", t.Status, http.StatusText(t.Status), as)
 	return judgeCall(f, t.Status, said)
+}
+
+// mendCaller says how an API is tried that is called in callers' names.
+func mendCaller(a *agent.API) string {
+	if a.Auth.Windows.As == "caller" {
+		return ": name one with --caller anna@corp.example"
+	}
+	return ""
 }
 
 func tried(t upstream.Trial) string {
@@ -260,6 +268,9 @@ func judgeCall(f Finding, status int, said string) Finding {
 func mendCall(err error) string {
 	if e, ok := errors.AsType[*winauth.Error](err); ok && e.Mend != "" {
 		return e.Mend
+	}
+	if _, ok := errors.AsType[*winauth.PersonError](err); ok {
+		return "mend the account in Active Directory, or the groups and suffixes under callers; or name another person with --caller"
 	}
 	if e, ok := errors.AsType[*upstream.Error](err); ok && e.Kind == upstream.AuthFailed {
 		return "correct 'auth', or set the secret anew; repeating this with a wrong password can lock the account"

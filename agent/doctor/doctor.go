@@ -72,6 +72,8 @@ type Options struct {
 	Secrets func(state.Dir) (*secret.Store, error)
 	// API is the only API to examine; empty: all.
 	API string
+	// Caller is the person in whose name APIs with as: caller are called: a user principal name or a SID; empty: they are not called.
+	Caller string
 	// Environment says which proxy the environment names; nil: none.
 	Environment link.ProxyFunc
 	// Version is the program's, Program its path; empty: no update of it is looked for.

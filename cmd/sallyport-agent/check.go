@@ -22,7 +22,7 @@ func (p *program) checkCommand() *cobra.Command {
 		Long: `Examines everything that has to be right for calls to get through, and says of each thing what was tried, what came back and
 what to do: agent.yaml and who can read and write it, the state directory, the agent's key, disk and open files; DNS, proxy,
 TLS and who issued the certificate, the clock, WebSockets; the running agent's links; and of each API DNS, TLS and which
-authentication it asks for. An API with a check in agent.yaml (check: GET /health) is called with its own credential.
+authentication it asks for. An API with a check in agent.yaml (check: GET /health) is called with its own credential, one with as: caller in the name of --caller.
 
 It mends nothing, shows no secret, works before joining, and ends within a minute. Each run asks each API once without a
 credential, and once with it where there is a check: do not repeat it with a wrong password, which can lock the account.
@@ -34,7 +34,7 @@ With --egress it tries nothing, and lists every host and port that the configura
 
 Exit codes: 0 all is well, or there are warnings alone; 1 something failed; 2 wrong usage, or no API of that name.`,
 		Example: "  sallyport-agent check\n  sallyport-agent check --api orders\n  sallyport-agent check --json | jq '.[] | select(.status == \"fail\")'\n" +
-			"  sudo sallyport-agent check --as-service\n  sallyport-agent check --egress",
+			"  sudo sallyport-agent check --as-service\n  sallyport-agent check --api orders --caller anna@corp.example\n  sallyport-agent check --egress",
 	}
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		err := does(func(ctx context.Context, _ []string) error { return p.check(ctx, o) })(cmd, args)
@@ -45,16 +45,18 @@ Exit codes: 0 all is well, or there are warnings alone; 1 something failed; 2 wr
 	}
 	f := c.Flags()
 	f.StringVar(&o.api, "api", "", "examine this API alone; the relay is examined too")
+	f.StringVar(&o.caller, "caller", "", "call APIs with as: caller in the name of this person (user principal name or SID)")
 	f.BoolVar(&o.json, "json", false, "for scripts: an array of findings")
 	f.BoolVar(&o.asService, "as-service", false, "as the installed service runs; needs root (Linux)")
 	f.BoolVar(&o.egress, "egress", false, "list where the configuration leads to, and try nothing")
 	c.MarkFlagsMutuallyExclusive("egress", "api")
 	c.MarkFlagsMutuallyExclusive("egress", "as-service")
+	c.MarkFlagsMutuallyExclusive("egress", "caller")
 	return c
 }
 
 type checkOptions struct {
-	api                     string
+	api, caller             string
 	json, asService, egress bool
 }
 
@@ -65,7 +67,7 @@ func (p *program) check(ctx context.Context, o checkOptions) error {
 	case o.asService:
 		return p.checkAsService(ctx, o)
 	}
-	list, err := p.examine(ctx, o.api)
+	list, err := p.examine(ctx, o.api, o.caller)
 	if err != nil {
 		return err
 	}
@@ -82,13 +84,13 @@ func (p *program) check(ctx context.Context, o checkOptions) error {
 	return err
 }
 
-func (p *program) examine(ctx context.Context, api string) ([]doctor.Finding, error) {
+func (p *program) examine(ctx context.Context, api, caller string) ([]doctor.Finding, error) {
 	own, err := service.OwnProgram()
 	if err != nil {
 		own = "" // no update of it is looked for
 	}
 	return doctor.Examine(ctx, doctor.Options{
-		Config: p.config, Named: p.config != defaultConfig(), API: api, Environment: environmentProxy(), Version: version(), Program: own,
+		Config: p.config, Named: p.config != defaultConfig(), API: api, Caller: caller, Environment: environmentProxy(), Version: version(), Program: own,
 		State: func(c *agent.Config) string {
 			return cmp.Or(p.state, p.getenv("SALLYPORT_STATE"), c.State, agent.DefaultState())
 		},
@@ -105,6 +107,9 @@ func (p *program) checkAsService(ctx context.Context, o checkOptions) error {
 	args := []string{"check", "--config", spec.Config, "--state", spec.State}
 	if o.api != "" {
 		args = append(args, "--api", o.api)
+	}
+	if o.caller != "" {
+		args = append(args, "--caller", o.caller)
 	}
 	if o.json {
 		args = append(args, "--json")
