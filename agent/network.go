@@ -37,14 +37,18 @@ func Network(c *Config, d Deps) ([]Destination, error) {
 		host, port, _ := net.SplitHostPort(s.To) // the configuration was checked
 		n.list = append(n.list, Destination{Host: host, Port: port, Why: "audit.syslog: the collector of the record"})
 	}
-	kerberos := false
+	kerberos, people := false, false
 	for i := range c.APIs {
 		a := &c.APIs[i]
 		n.direct(a.Address(), "apis: the upstream of API "+a.Name)
 		kerberos = kerberos || a.Auth.Windows != nil && a.Auth.Windows.Protocol != "ntlm"
+		people = people || a.Auth.Windows != nil && a.Auth.Windows.As == asCaller
 	}
 	if kerberos {
 		n.list = append(n.list, Destination{Host: "the domain's controllers, as Kerberos is configured", Port: "88", Why: "auth.windows: tickets (KDC)"})
+	}
+	if people {
+		n.list = append(n.list, Destination{Host: "the domain's controllers, as Kerberos is configured", Port: "389", Why: "auth.windows as caller: accounts and groups (LDAP)"})
 	}
 	n.list = append(n.list, Destination{Host: "the name servers of this machine", Port: "53", Why: "names of the hosts above"})
 	return n.list, nil

@@ -106,7 +106,7 @@ func TestLabActsForCallers(t *testing.T) {
 	l := openLab(t)
 	group := l.sid(t, "intranet-users")
 	b, i := people(t, l,
-		labAPI{name: "kerb", url: plain + "/kerb", auth: l.actFor("svc-gw", "")},
+		labAPI{name: "kerb", url: plain + "/kerb", auth: l.actFor("svc-gw", "") + "check: GET /whoami\n"},
 		labAPI{name: "neg", url: intranet + "/negotiate", auth: l.actFor("svc-gw", "")},
 		labAPI{name: "epa", url: epaServer + "/epa-require", auth: l.actFor("svc-gw", "")},
 		labAPI{name: "some", url: plain + "/kerb", auth: l.actFor("svc-gw", `, callers: {allow_groups: ["CORP\\intranet-users"], upn_suffixes: [corp.example]}`)},
@@ -155,6 +155,15 @@ func TestLabActsForCallers(t *testing.T) {
 	}
 	if status, user, _, _ := asWhom(b, b.client(1), "kerb", ""); status != 401 || user != "" {
 		t.Errorf("without a token: %d as %q", status, user)
+	}
+	for person, want := range map[string]string{
+		"robert.brown@corp.example": `"200 OK as bob@CORP.EXAMPLE by kerberos"`, bob: `"200 OK as bob@CORP.EXAMPLE by kerberos"`,
+		"frank@corp.example": "sensitive and cannot be delegated", "": "name one with --caller",
+	} {
+		out, _ := b.command("", b.agentEnv, b.bin.agent, "check", "--json", "--api", "kerb", "--caller", person, "--config", b.path("agent.yaml"))
+		if !strings.Contains(string(out), want) {
+			t.Errorf("check --caller %q does not say %q: %s", person, want, out)
+		}
 	}
 	log := b.logs["agent"].String()
 	for _, reason := range []string{"sensitive and cannot be delegated", "Domain Admins", "upn_suffixes", "allow_groups", "deny_groups", "msDS-AllowedToDelegateTo", "Use any authentication protocol"} {
