@@ -135,7 +135,7 @@ func (f *follower) next() (*os.File, error) {
 	if at == len(names) {
 		return nil, nil
 	}
-	next, err := os.Open(f.dir.Path(names[at]))
+	next, err := openToRead(f.dir.Path(names[at]))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	} else if err != nil {

@@ -44,8 +44,10 @@ func TestFollow(t *testing.T) {
 			return err
 		}
 		_, err = f.WriteString(`{"v":2,"n":9999,"time":"torn`)
-		recorded(t, dir, o, 30)
-		return errors.Join(err, f.Close())
+		if err = errors.Join(err, f.Close()); err == nil {
+			recorded(t, dir, o, 30)
+		}
+		return err
 	})
 	if err != nil || skipped != 0 || seen != 30*rounds {
 		t.Errorf("%d calls, %d lines skipped, %v; want %d", seen, skipped, err, 30*rounds)

@@ -22,7 +22,7 @@ type tail struct {
 }
 
 func tailOf(path string) (tail, error) {
-	f, err := os.Open(path)
+	f, err := openToRead(path)
 	if err != nil {
 		return tail{}, err
 	}

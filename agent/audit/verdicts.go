@@ -48,7 +48,7 @@ func Events(ctx context.Context, dir state.Dir, each func([]byte, Event) error) 
 }
 
 func eventsOf(ctx context.Context, path string, each func([]byte, Event) error) (skipped int, err error) {
-	f, err := os.Open(path)
+	f, err := openToRead(path)
 	if err != nil {
 		return 0, err
 	}

@@ -125,7 +125,7 @@ func openAll(dir state.Dir, err error) (files []*os.File, head []byte, _ error) 
 		}
 		gone := false
 		for _, name := range append(slices.Clone(before), current) {
-			f, err := os.Open(dir.Path(name))
+			f, err := openToRead(dir.Path(name))
 			if errors.Is(err, fs.ErrNotExist) {
 				gone = gone || name != current
 				continue

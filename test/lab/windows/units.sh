@@ -7,8 +7,6 @@ wine_up
 
 # What asks for Unix file modes has its counterpart in agent/state/access_windows_test.go.
 modes='TestGetRefusesExposedAndEmptyFile|TestSetGetListRemove|TestSaveAndLoad|TestLoadRefusesExposedFile|TestRecordIsOneLinePerEvent'
-# A file that is set aside under Wine cannot be renamed while it is followed.
-follow='TestFollow'
 # Wine has files inherit no access list from their folder.
 inherit='TestRecordKeysAreRemembered|TestFilesAreOneChain'
 # shellcheck disable=SC2034
@@ -17,14 +15,13 @@ packages=(./agent/state ./agent/secret ./agent/identity ./agent/audit ./agent/po
   ./internal/access ./internal/service ./internal/eventlog)
 
 rc=0
-WINEDEBUG=-all windows_test -timeout 3m -v -skip "^($modes|$inherit|$follow)$" "${packages[@]}" >"$work/units.log" 2>&1 || rc=$?
+WINEDEBUG=-all windows_test -timeout 3m -v -skip "^($modes|$inherit)$" "${packages[@]}" >"$work/units.log" 2>&1 || rc=$?
 # Of gate's, those that a Windows of Wine's can pass: it sends no MIC and no channel binding.
 [ $rc != 0 ] || windows_test -v -run '^(TestSystem|TestRefusals)' ./agent/winauth/gate >>"$work/units.log" 2>&1 || rc=$?
 count() { grep -cE "^ *--- $1: " "$work/units.log" || true; }
 echo "    $(count PASS) passed, $(count FAIL) failed, $(count SKIP) skipped in ${#packages[@]} packages and a part of one"
 echo "    left out, Unix modes: ${modes//|/ }"
 echo "    left out, Wine inherits no access lists: ${inherit//|/ }"
-echo "    left out, a followed file is set aside otherwise on Windows: $follow"
 [ $rc = 0 ] || fail "$(grep -E '^ *--- FAIL|^FAIL|_test.go:|^panic|: undefined' "$work/units.log" | head -40)"
 [ "$(count SKIP)" = 0 ] && [ "$(count PASS)" -gt 100 ] || fail "there are fewer tests than expected"
 step "the tests of these packages pass as Windows programs"
