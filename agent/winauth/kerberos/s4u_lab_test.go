@@ -4,6 +4,7 @@ package kerberos
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -102,6 +103,19 @@ func TestLabUser(t *testing.T) {
 	again, err := c.User(t.Context(), Principal{Name: "HEIDI", Realm: "corp.example"})
 	if err != nil || again != heidi {
 		t.Errorf("asked twice: %v", err)
+	}
+	var accounts map[string]struct{ Password string }
+	if text, err := os.ReadFile(os.Getenv("ADLAB_ACCOUNTS")); err != nil || json.Unmarshal(text, &accounts) != nil {
+		t.Fatal(err)
+	}
+	cfg := c.cfg
+	cfg.Keytab, cfg.Password = "", func() (string, error) { return accounts["svc-gw"].Password, nil }
+	byPassword, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u, err := byPassword.User(t.Context(), Principal{Name: "heidi", Realm: "CORP.EXAMPLE"}); err != nil || u.SID != heidi.SID {
+		t.Errorf("opened with the password's key: %v, %v", u, err)
 	}
 	domain := heidi.SID[:strings.LastIndexByte(heidi.SID, '-')]
 	switch {
