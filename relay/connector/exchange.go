@@ -70,7 +70,7 @@ func (c *call) pick(pub *Published, tried []*gateway.Link) (*gateway.Link, error
 // mayRepeat says whether the request may go over another link after err. One that was certainly not run may, while its body
 // is whole. One whose link died may, once, if it has no body and running it twice does what running it once does.
 func (c *call) mayRepeat(err error, bare bool) bool {
-	if c.started || c.upload != nil && c.upload.begun.Load() || c.r.Context().Err() != nil {
+	if c.started || c.r.Context().Err() != nil || c.upload != nil && !c.upload.withhold() {
 		return false
 	}
 	if errors.Is(err, tunnel.ErrNotRun) {

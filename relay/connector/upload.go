@@ -23,13 +23,23 @@ type upload struct {
 	s     *tunnel.Stream
 	clock clock
 
-	ended    atomic.Bool // the caller's body was read to its end
-	begun    atomic.Bool // bytes have been taken from the caller: the request can no longer be sent again
-	answered atomic.Bool // the head of the final answer is there: what fails now ends the upload alone
+	ended    atomic.Bool  // the caller's body was read to its end
+	claim    atomic.Int32 // who has the body: nobody yet, run (it can no longer be sent again), or another link
+	answered atomic.Bool  // the head of the final answer is there: what fails now ends the upload alone
 	stopping atomic.Bool
 	done     chan struct{}
 	failed   atomic.Pointer[Problem] // why the upload failed, set before it gave the stream up
 }
+
+// Who has claimed a body.
+const (
+	unclaimed int32 = iota
+	claimedByRun
+	claimedByAnother
+)
+
+// withhold keeps the body for another link, unless a byte of it may have been taken.
+func (u *upload) withhold() bool { return u.claim.CompareAndSwap(unclaimed, claimedByAnother) }
 
 func startUpload(c *call, s *tunnel.Stream, k clock, req *tunnel.Request) *upload {
 	s.SetWriteTimeout(c.hold())
@@ -43,8 +53,9 @@ func startUpload(c *call, s *tunnel.Stream, k clock, req *tunnel.Request) *uploa
 		if req.Expect && s.WaitCredit(c.r.Context()) != nil {
 			return // what ended the stream ends the wait for the head too
 		}
-		u.begun.Store(true)
-		u.run()
+		if u.claim.CompareAndSwap(unclaimed, claimedByRun) {
+			u.run()
+		}
 	}()
 	return u
 }
