@@ -1,10 +1,11 @@
 #!/bin/bash
 # nspawn.sh SCRIPT [FILE...] - boots a real systemd (Debian, in systemd-nspawn), runs SCRIPT there as root in a folder with
-# the FILEs, prints what it printed, and exits as it did. What it changes is lost. It shares the host's loopback and kernel.
+# the FILEs and lib.sh, prints what it printed, and exits as it did. What it changes is lost. It shares the host's loopback and kernel.
 #
 # Needs root and the packages debootstrap and systemd-container. The root file system is made once, in SYSTEMD_LAB_STATE
 # (default /var/tmp/sallyport-systemd); TIMEOUT bounds one run, in seconds (default 300).
 set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 state=${SYSTEMD_LAB_STATE:-/var/tmp/sallyport-systemd}
 root=$state/rootfs
 mkdir -p "$state"
@@ -24,6 +25,7 @@ flock -u 9
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cp "$1" "$work/guest.sh"
+cp "$here/lib.sh" "$work/"
 shift
 [ $# = 0 ] || cp -r "$@" "$work/"
 cat >"$work/guest.service" <<'U'

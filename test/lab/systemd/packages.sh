@@ -1,34 +1,10 @@
 #!/bin/bash
 # Runs inside nspawn.sh, beside old/*.deb and new/*.deb: an admin's way from the packages to a call, and what then happens to
 # the services: crash, drain, upgrade, removal, purge. Prints a line for each step; the first that fails ends it.
-set -euo pipefail
-trap 'echo "FAILED at line $LINENO: $BASH_COMMAND" >&2; journalctl --no-pager -n 40 -u sallyport-agent -u sallyport-relay >&2' ERR
-
-step() { echo "ok  $*"; }
-fail() { echo "FAILED: $*" >&2; journalctl --no-pager -n 40 -u sallyport-agent -u sallyport-relay >&2; exit 1; }
-eventually() { # SECONDS CMD...
-  local end=$((SECONDS + $1))
-  shift
-  until "$@" >/dev/null 2>&1; do
-    [ $SECONDS -lt $end ] || fail "it never came to be: $*"
-    sleep 0.2
-  done
-}
-port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+. ./lib.sh
 RELAY=http://127.0.0.1:$(port) API=$(port)
 
-cat >api.py <<'P' # answers after the seconds that the path's end says
-import http.server, sys, time
-class H(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def do_GET(self):
-        time.sleep(float(self.path.rsplit("/", 1)[1]))
-        body = b"from inside"
-        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
-    def log_message(self, *a): pass
-http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), H).serve_forever()
-P
-python3 api.py "$API" &
+api "$API"
 
 call() { [ "$(curl -fsS -m 40 "$RELAY/plant1/orders/wait/${1:-0}")" = "from inside" ]; }
 

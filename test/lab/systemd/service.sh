@@ -1,33 +1,13 @@
 #!/bin/bash
 # Runs inside nspawn.sh, beside bin/ with the two programs and no package: 'service ...' makes them services of a real systemd,
 # mends what is half done, and takes them away. Prints a line for each step; the first that fails ends it.
-set -euo pipefail
-journal() { journalctl --no-pager -n 40 -u sallyport-agent -u sallyport-relay >&2; }
-trap 'echo "FAILED at line $LINENO: $BASH_COMMAND" >&2; journal' ERR
-
-step() { echo "ok  $*"; }
-fail() { echo "FAILED: $*" >&2; journal; exit 1; }
-eventually() { # SECONDS CMD...
-  local end=$((SECONDS + $1))
-  shift
-  until "$@" >/dev/null 2>&1; do
-    [ $SECONDS -lt $end ] || fail "it never came to be: $*"
-    sleep 0.2
-  done
-}
-code() { # CODE CMD...: how it ends
-  local want=$1 got=0
-  shift
-  "$@" >code.log 2>&1 || got=$?
-  [ $got = "$want" ] || fail "$* ended with $got instead of $want: $(cat code.log)"
-}
+. ./lib.sh
 says() { # TEXT CMD...; all of the output is taken before it is looked at: grep -q would close the pipe under the program
   local out
   out=$("${@:2}" 2>&1) || true
   grep -q -- "$1" <<<"$out" || fail "${*:2} does not say: $1 but: $out"
 }
 value() { sallyport-agent service status --json | python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }
-port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 RELAY=http://127.0.0.1:$(port) API=$(port)
 
 # --- refusals ------------------------------------------------------------------------------------------------------------

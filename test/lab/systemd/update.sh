@@ -2,42 +2,10 @@
 # Runs inside nspawn.sh, beside release/ with signed releases of the agent and a relay: an agent that was put in place by hand
 # updates itself under live calls, and comes back from releases that do not work. Prints a line for each step; the first that
 # fails ends it.
-set -euo pipefail
-journal() { journalctl --no-pager -n 60 -u sallyport-agent >&2; }
-trap 'echo "FAILED at line $LINENO: $BASH_COMMAND" >&2; journal' ERR
-
-step() { echo "ok  $*"; }
-fail() { echo "FAILED: $*" >&2; journal; exit 1; }
-eventually() { # SECONDS CMD...
-  local end=$((SECONDS + $1))
-  shift
-  until "$@" >/dev/null 2>&1; do
-    [ $SECONDS -lt $end ] || fail "it never came to be: $*"
-    sleep 0.2
-  done
-}
-code() { # CODE CMD...: how it ends
-  local want=$1 got=0
-  shift
-  "$@" >code.log 2>&1 </dev/null || got=$?
-  [ $got = "$want" ] || fail "$* ended with $got instead of $want: $(cat code.log)"
-}
-said() { grep -q -- "$1" code.log || fail "it does not say: $1 but: $(cat code.log)"; }
-port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+. ./lib.sh
 RELAY=http://127.0.0.1:$(port) API=$(port)
 export SALLYPORT_RELAY_SOCKET=/var/lib/sallyport-relay/admin.sock
 
-cat >api.py <<'P' # answers after the seconds that the path's end says
-import http.server, sys, time
-class H(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def do_GET(self):
-        time.sleep(float(self.path.rsplit("/", 1)[1]))
-        body = b"from inside"
-        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
-    def log_message(self, *a): pass
-http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), H).serve_forever()
-P
 cat >callers.py <<'P' # calls until the file "enough" is there; then writes how many calls there were and how the others ended
 import collections, json, os, sys, threading, time, urllib.error, urllib.request
 ended, lock, gap = collections.Counter(), threading.Lock(), [None, None]
@@ -64,7 +32,7 @@ for t in threads: t.join()
 print(ended.pop("ok", 0), "calls;", dict(ended) or "none failed", "within %.1f s" % (gap[1] - gap[0]) if gap[0] else "")
 sys.exit(1 if ended else 0)
 P
-python3 api.py "$API" &
+api "$API"
 call() { [ "$(curl -fsS -m 30 "$RELAY/plant1/orders/wait/0")" = "from inside" ]; }
 version() { sallyport-agent status --json | python3 -c 'import json, sys; s = json.load(sys.stdin); print(s["version"], s["running"], any(l["state"] == "up" for l in s["links"]))'; }
 runs() { [ "$(version)" = "$1 True True" ]; }
