@@ -2,8 +2,6 @@ package update
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -94,9 +92,5 @@ func (p place) readOld() ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, MaxPackage+1))
-	if err == nil && len(data) > MaxPackage {
-		err = fmt.Errorf("%s is larger than %d bytes", p.old(), MaxPackage)
-	}
-	return data, err
+	return whole(f)
 }
