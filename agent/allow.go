@@ -32,7 +32,8 @@ type Rule struct {
 	// The rule: a method and a path.
 	Rule string `yaml:"rule,required"`
 	// Who may call, as their token proves to the agent (callers must be set): any of person (anybody of the issuer's people),
-	// upn=anna@corp.example, oid=GUID, group=GUID, role=NAME (an app role) and app=GUID (an application by itself).
+	// upn=anna@corp.example, oid=GUID, group=GUID, role=NAME (an app role) and app=GUID (an application by itself). Default:
+	// everybody, or person where the API is called as: caller.
 	Who Texts `yaml:"who"`
 	// What the query may say.
 	Query *RuleQuery `yaml:"query"`
@@ -97,8 +98,11 @@ func (r *Rule) entry() policy.Entry {
 func (v validator) allow(path string, a *API) {
 	entries := make([]policy.Entry, len(a.Allow))
 	for i := range a.Allow {
-		entries[i] = a.Allow[i].entry()
 		v.rule(fmt.Sprintf("%s[%d]", path, i), &a.Allow[i])
+		if a.ActsForCallers() && len(a.Allow[i].Who) == 0 {
+			a.Allow[i].Who = Texts{policy.Person} // nobody else can be called for
+		}
+		entries[i] = a.Allow[i].entry()
 	}
 	p, err := policy.CompileEntries(entries)
 	if errs, ok := errors.AsType[policy.Errors](err); ok {

@@ -146,7 +146,7 @@ func (a *Agent) auth(c *Config, from *API) (upstream.Auth, error) {
 	case auth.Windows != nil && auth.Windows.As == "caller-password":
 		p := &passwords{config: c, windows: auth.Windows, guard: a.guard, make: a.deps.windowsCredential, kept: map[string]*keptLogon{}}
 		return upstream.Auth{Kind: upstream.WindowsAuth, SPN: auth.Windows.SPN, Windows: p.signOn}, nil
-	case auth.Windows != nil && auth.Windows.As == asCaller:
+	case from.ActsForCallers():
 		people, err := a.delegation(c, auth.Windows)
 		if err != nil {
 			return upstream.Auth{}, fmt.Errorf("windows authentication as caller: %w", err)

@@ -50,15 +50,15 @@ func Look(ctx context.Context, c *Config, from *API, d Deps, method, target stri
 // TryCheck makes the call that 'check' of an API names, with the API's own credential, and records nothing. An API that is called
 // in its callers' names (as: caller) is called in the name of person: a user principal name or a SID.
 func TryCheck(ctx context.Context, c *Config, from *API, d Deps, person string) (upstream.Trial, error) {
-	w := from.Auth.Windows
+	w, who := from.Auth.Windows, winauth.Person{SID: person}
+	if strings.Contains(person, "@") {
+		who = winauth.Person{UPN: person}
+	}
 	switch {
-	case w == nil:
-	case w.As == "caller-password", w.As == asCaller && person == "":
+	case w != nil && w.As == "caller-password", from.ActsForCallers() && person == "":
 		return upstream.Trial{}, ErrCallersLogon
-	case w.As == asCaller && strings.Contains(person, "@"):
-		ctx = context.WithValue(ctx, personKey{}, winauth.Person{UPN: person})
-	case w.As == asCaller:
-		ctx = context.WithValue(ctx, personKey{}, winauth.Person{SID: person})
+	case from.ActsForCallers():
+		ctx = context.WithValue(ctx, personKey{}, who)
 	}
 	t, err := transportOf(c, from, d)
 	if err != nil {

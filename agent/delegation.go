@@ -13,6 +13,9 @@ import (
 // asCaller is the Windows.As that calls in the name of the person whom the caller's token proves.
 const asCaller = "caller"
 
+// ActsForCallers says that the API is called in the name of the person whom the caller's token proves, and of nobody else.
+func (a *API) ActsForCallers() bool { return a.Auth.Windows != nil && a.Auth.Windows.As == asCaller }
+
 // people signs on in the names of those whose tokens have been proved (as: caller). Nobody else is signed on: a request without
 // a proved person is refused, never run as the account that acts.
 type people struct {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"sync"
 	"time"
 
 	"sallyport/agent/audit"
@@ -15,40 +14,29 @@ import (
 	"sallyport/tunnel"
 )
 
-// judge asks the allow-list about a call. Who calls is proved only where a rule asks for it, or where the API is called in the
-// caller's own name: then there is a context with the person, nil otherwise.
-func (s *snapshot) judge(ctx context.Context, one *api, in *tunnel.Request, e *audit.Event) (policy.Verdict, context.Context) {
-	prove := sync.OnceValues(func() (*caller.Principal, error) {
-		if s.callers == nil {
-			return nil, policy.ErrNobody
-		}
-		p, err := s.callers.Prove(ctx, in.Header)
-		if err == nil {
-			e.Principal = p.String()
-		}
-		return p, err
-	})
-	v := one.policy.Judge(&policy.Request{
+// judge asks the allow-list about a call. Who calls is proved only where a rule asks for it, as each does of an API that is called in
+// its callers' names: then the context that comes back has the person. It is nil otherwise.
+func (s *snapshot) judge(ctx context.Context, one *api, in *tunnel.Request, e *audit.Event) (v policy.Verdict, personal context.Context) {
+	v = one.policy.Judge(&policy.Request{
 		Method: in.Method, Target: in.Target, Header: in.Header, Length: in.ContentLength, Upgrade: in.Upgrade != "", Now: time.Now(),
 		Principal: func() (policy.Principal, error) {
-			p, err := prove()
+			if s.callers == nil {
+				return nil, policy.ErrNobody
+			}
+			p, err := s.callers.Prove(ctx, in.Header)
 			if err != nil {
 				return nil, err
+			}
+			e.Principal = p.String()
+			if one.from.ActsForCallers() {
+				if personal, err = withPerson(ctx, p); err != nil {
+					return nil, err
+				}
 			}
 			return p, nil
 		},
 	})
-	if w := one.from.Auth.Windows; !v.Allowed || w == nil || w.As != asCaller {
-		return v, nil
-	}
-	p, err := prove()
-	if err == nil {
-		var personal context.Context
-		if personal, err = withPerson(ctx, p); err == nil {
-			return v, personal
-		}
-	}
-	return policy.Verdict{Rule: v.Rule, Reason: "the API is called in the caller's own name", Identity: err}, nil
+	return v, personal
 }
 
 // A personal stream is one whose context has the person who calls.

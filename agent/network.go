@@ -42,7 +42,7 @@ func Network(c *Config, d Deps) ([]Destination, error) {
 		a := &c.APIs[i]
 		n.direct(a.Address(), "apis: the upstream of API "+a.Name)
 		kerberos = kerberos || a.Auth.Windows != nil && a.Auth.Windows.Protocol != "ntlm"
-		people = people || a.Auth.Windows != nil && a.Auth.Windows.As == asCaller
+		people = people || a.ActsForCallers()
 	}
 	if kerberos {
 		n.list = append(n.list, Destination{Host: "the domain's controllers, as Kerberos is configured", Port: "88", Why: "auth.windows: tickets (KDC)"})

@@ -238,7 +238,7 @@ func (p *patient) call(ctx context.Context, a *agent.API) Finding {
 
 // mendCaller says how an API is tried that is called in callers' names.
 func mendCaller(a *agent.API) string {
-	if a.Auth.Windows.As == "caller" {
+	if a.ActsForCallers() {
 		return ": name one with --caller anna@corp.example"
 	}
 	return ""
