@@ -36,11 +36,18 @@ type Delegation struct {
 	config  DelegationConfig
 	krb     *kerberos.Client
 	realm   string
-	dir     *directory.Directory
-	names   *keep.Table[named]
-	groups  *keep.Table[named]
+	dir     names
+	people  *keep.Table[named] // by SID, or by user principal name
+	groups  *keep.Table[named] // by name
 	// unmapped says that the KDC does not map user principal names, so that it is not asked in vain for everybody.
 	unmapped atomic.Bool
+}
+
+// names are a directory's answers. They are hints: a person's account is held against what the KDC says.
+type names interface {
+	ByUPN(ctx context.Context, upn string) (directory.Account, error)
+	BySID(ctx context.Context, sid string) (directory.Account, error)
+	Group(ctx context.Context, name string) (sid string, err error)
 }
 
 // named is an answer of the directory.
@@ -77,7 +84,7 @@ func NewDelegation(o Options, c DelegationConfig) (*Delegation, error) {
 			Life: func(n named) keep.Life { return keep.Life{Stale: n.got.Add(namesAge), Ends: n.got.Add(namesEnd)} },
 		})
 	}
-	d.names, d.groups = table(), table()
+	d.people, d.groups = table(), table()
 	return d, nil
 }
 
@@ -175,7 +182,7 @@ func (d *Delegation) lookUp(ctx context.Context, p Person) (directory.Account, e
 	if key == "" {
 		key, ask = strings.ToLower(p.UPN), d.dir.ByUPN
 	}
-	n, err := d.names.Get(ctx, key, func(ctx context.Context) (named, error) {
+	n, err := d.people.Get(ctx, key, func(ctx context.Context) (named, error) {
 		a, err := ask(ctx, key)
 		return named{a, d.options.Clock()}, err
 	})
@@ -192,17 +199,23 @@ func (d *Delegation) admits(ctx context.Context, p Person, u *kerberos.User) err
 	if !suffixCounts(upn, d.config.UPNSuffixes) {
 		return no("the user principal name %q does not end with one of upn_suffixes", upn)
 	}
-	for _, sid := range append([]string{u.SID}, u.Groups...) {
-		if group := protected(sid); group != "" {
-			return no("the account is, or is a member of, %s, which Windows protects: nobody acts for those from outside", group)
-		}
+	if name := protectedOf(u.SID, u.Groups); name != "" {
+		return no("the account is, or is a member of, %s, which Windows protects: nobody acts for those from outside", name)
 	}
-	if group, err := d.in(ctx, u, d.config.DenyGroups); err != nil || group != "" {
-		return cmpErr(err, no("the account is a member of %s, one of deny_groups", group))
+	denied, err := d.in(ctx, u, d.config.DenyGroups)
+	if err != nil {
+		return err
+	}
+	if denied != "" {
+		return no("the account is a member of %s, one of deny_groups", denied)
 	}
 	if len(d.config.AllowGroups) > 0 {
-		if group, err := d.in(ctx, u, d.config.AllowGroups); err != nil || group == "" {
-			return cmpErr(err, no("the account is a member of none of allow_groups"))
+		allowed, err := d.in(ctx, u, d.config.AllowGroups)
+		if err != nil {
+			return err
+		}
+		if allowed == "" {
+			return no("the account is a member of none of allow_groups")
 		}
 	}
 	switch {
@@ -212,13 +225,6 @@ func (d *Delegation) admits(ctx context.Context, p Person, u *kerberos.User) err
 		return no("the account is marked \"Account is sensitive and cannot be delegated\"")
 	}
 	return fmt.Errorf("%s: %w", u, kerberos.ErrNoTransition)
-}
-
-func cmpErr(err, other error) error {
-	if err != nil {
-		return err
-	}
-	return other
 }
 
 // in gives the first of some groups that a person is a member of. A name that cannot be resolved is an error: it could be the
@@ -239,7 +245,7 @@ func (d *Delegation) in(ctx context.Context, u *kerberos.User, groups []string) 
 			}
 			sid = n.account.SID
 		}
-		if slices.Contains(u.Groups, sid) {
+		if _, member := slices.BinarySearch(u.Groups, sid); member {
 			return name, nil
 		}
 	}

@@ -28,7 +28,16 @@ var protectedBuiltin = map[string]string{
 	"S-1-5-32-550": "Print Operators", "S-1-5-32-551": "Backup Operators",
 }
 
-// protected names the protected group that a SID is; "" if it is none.
+// protectedOf names what is protected of an account and its groups; "" if nothing is.
+func protectedOf(sid string, groups []string) string {
+	name := protected(sid)
+	for i := 0; name == "" && i < len(groups); i++ {
+		name = protected(groups[i])
+	}
+	return name
+}
+
+// protected names the protected account or group that a SID is; "" if it is none.
 func protected(sid string) string {
 	if name := protectedBuiltin[sid]; name != "" {
 		return name

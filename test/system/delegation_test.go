@@ -47,15 +47,7 @@ func people(t *testing.T, l *lab, apis ...labAPI) (*box, *oidc.Issuer) {
 	if err := b.join(b.addGateway()); err != nil {
 		t.Fatal(err)
 	}
-	var entries []string
-	for _, a := range apis {
-		extra := a.auth
-		if strings.HasPrefix(a.url, "https:") {
-			extra += "tls: {ca: " + l.ca + "}\n"
-		}
-		entries = append(entries, api(a.name, a.url, extra, everything))
-	}
-	b.configure(entries...)
+	b.configureLab(l, nil, apis)
 	b.startAgent()
 	for _, a := range apis {
 		b.admin(nil, "connector", "publish", gatewayName+"/"+a.name, "--auth", "oauth2", "--entra-tenant", entraTenant, "--authority", i.Base,
@@ -113,6 +105,8 @@ func TestLabActsForCallers(t *testing.T) {
 		labAPI{name: "others", url: plain + "/kerb", auth: l.actFor("svc-gw", ", callers: {deny_groups: ["+group+"]}")},
 		labAPI{name: "typo", url: plain + "/kerb", auth: l.actFor("svc-gw", ", callers: {deny_groups: [no-such-group]}")},
 		labAPI{name: "unlisted", url: plain + "/kerb", auth: l.actFor("svc-gw", ", spn: HTTP/proxy.corp.example")},
+		labAPI{name: "upn", url: plain + "/kerb", auth: "auth: {windows: {as: caller, account: svc-gw@corp.example, secret: svc-gw}}\n"},
+		labAPI{name: "netbios", url: plain + "/kerb", auth: "auth: {windows: {as: caller, account: 'CORP\\svc-gw', secret: svc-gw}}\n"},
 		labAPI{name: "untrusted", url: plain + "/kerb", auth: l.actFor("svc-gw-kerb", "")},
 	)
 	alice, bob := l.sid(t, "alice"), l.sid(t, "bob")
@@ -126,6 +120,8 @@ func TestLabActsForCallers(t *testing.T) {
 		{"a UPN of another suffix", "neg", upn("carol@corp-mail.example"), "carol", "", 200},
 		{"a name beyond ASCII", "kerb", upn("zoë@corp.example"), "zo", "", 200},
 		{"900 groups", "kerb", upn("heidi@corp.example"), "heidi", "", 200},
+		{"an account's password in place of a keytab", "upn", upn("robert.brown@corp.example"), "bob", "", 200},
+		{"the same, by its NetBIOS name", "netbios", upn("alice@corp.example"), "alice", "", 200},
 		{"channel binding", "epa", upn("alice@corp.example"), "alice", "", 200},
 		{"a SID alone", "kerb", personOf(i, "onprem_sid", alice), "alice", "", 200},
 		{"a SID and a UPN that was another's", "kerb", personOf(i, "onprem_sid", bob, "upn", "alice@corp.example"), "bob", "", 200},
@@ -179,7 +175,9 @@ func TestLabCrowd(t *testing.T) {
 	l := openLab(t)
 	b, i := people(t, l,
 		labAPI{name: "kerb", url: plain + "/kerb", auth: l.actFor("svc-gw", "")},
-		labAPI{name: "neg", url: intranet + "/negotiate", auth: l.actFor("svc-gw", "")})
+		labAPI{name: "neg", url: intranet + "/negotiate", auth: l.actFor("svc-gw", "")},
+		// It signs the connection on and says so: later requests on it carry no token.
+		labAPI{name: "bound", url: epaServer + "/persist", auth: l.actFor("svc-gw", "")})
 	names := map[string]string{"alice": "alice@corp.example", "bob": "robert.brown@corp.example", "carol": "carol@corp-mail.example", "lockme": "lockme@corp.example"}
 	for n := range 16 {
 		name := fmt.Sprintf("person%02d", n+1)
@@ -190,12 +188,21 @@ func TestLabCrowd(t *testing.T) {
 	for name, upn := range names {
 		all = append(all, person{name, personOf(i, "upn", upn)})
 	}
+	// One after the other first, so that each finds connections idle that were signed on as somebody else.
+	for range 3 {
+		for _, p := range all {
+			status, user, code, err := asWhom(b, b.client(1), "bound", p.token)
+			if err != nil || status != http.StatusOK || !strings.HasPrefix(strings.ToLower(user), p.name+"@") {
+				t.Fatalf("%s: %d %q as %q, %v", p.name, status, code, user, err)
+			}
+		}
+	}
 	var group sync.WaitGroup
 	for n := range 64 {
 		group.Go(func() {
 			c := b.client(1 + n%2)
 			for round := range 6 {
-				p, api := all[(n*7+round*3)%len(all)], []string{"kerb", "neg"}[(n+round)%2]
+				p, api := all[(n*7+round*3)%len(all)], []string{"kerb", "neg", "bound"}[(n+round)%3]
 				status, user, code, err := asWhom(b, c, api, p.token)
 				if err != nil || status != http.StatusOK || !strings.HasPrefix(strings.ToLower(user), p.name+"@") {
 					t.Errorf("%s at %s: %d %q as %q, %v", p.name, api, status, code, user, err)

@@ -81,7 +81,19 @@ func labBox(t *testing.T, l *lab, krb5 string, wrong map[string]string, apis ...
 	if err := b.join(b.addGateway()); err != nil {
 		t.Fatalf("join: %v", err)
 	}
-	var entries, names []string
+	b.configureLab(l, wrong, apis)
+	b.startAgent()
+	for _, a := range apis {
+		b.admin(nil, "connector", "publish", gatewayName+"/"+a.name, "--auth", "none")
+	}
+	b.awaitAPI(apis[0].name)
+	return b
+}
+
+// configureLab writes agent.yaml with the lab's APIs and sets the passwords that they name, wrong ones by wrong.
+func (b *box) configureLab(l *lab, wrong map[string]string, apis []labAPI) {
+	b.t.Helper()
+	var entries []string
 	for _, a := range apis {
 		rules := a.rules
 		if rules == nil {
@@ -92,7 +104,6 @@ func labBox(t *testing.T, l *lab, krb5 string, wrong map[string]string, apis ...
 			extra += "tls: {ca: " + l.ca + "}\n"
 		}
 		entries = append(entries, api(a.name, a.url, extra, rules...))
-		names = append(names, a.name)
 	}
 	b.configure(entries...)
 	for account, known := range l.accounts {
@@ -104,12 +115,6 @@ func labBox(t *testing.T, l *lab, krb5 string, wrong map[string]string, apis ...
 			b.setSecret(account, password)
 		}
 	}
-	b.startAgent()
-	for _, n := range names {
-		b.admin(nil, "connector", "publish", gatewayName+"/"+n, "--auth", "none")
-	}
-	b.awaitAPI(names[0])
-	return b
 }
 
 // setSecret puts a password into the agent's secret store, by standard input.

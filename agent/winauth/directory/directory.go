@@ -51,7 +51,10 @@ type Account struct {
 }
 
 // A NotFound error says that the directory has no such thing, or more than one: Reason says which, for the admin.
-type NotFound struct{ What, Reason string }
+type NotFound struct {
+	What, Reason string
+	none         bool // there is nothing of the name, not even something that does not count
+}
 
 func (e *NotFound) Error() string { return e.What + ": " + e.Reason }
 
@@ -83,22 +86,21 @@ const people = "(objectCategory=person)(objectClass=user)"
 func (d *Directory) ByUPN(ctx context.Context, upn string) (Account, error) {
 	user, suffix, ok := strings.Cut(upn, "@")
 	if !ok || user == "" || suffix == "" || strings.Contains(suffix, "@") {
-		return Account{}, &NotFound{upn, "this is no user principal name"}
+		return Account{}, &NotFound{What: upn, Reason: "this is no user principal name"}
 	}
 	found, err := d.person(ctx, upn, "(userPrincipalName="+ldap.EscapeFilter(upn)+")")
-	if _, none := errors.AsType[*noHit](err); none && strings.EqualFold(suffix, d.c.Realm) {
+	if n, ok := errors.AsType[*NotFound](err); ok && n.none && strings.EqualFold(suffix, d.c.Realm) {
 		found, err = d.person(ctx, upn, "(sAMAccountName="+ldap.EscapeFilter(user)+")(!(userPrincipalName=*))")
 	}
-	return found, told(err)
+	return found, err
 }
 
 // BySID gives the enabled account with a SID.
 func (d *Directory) BySID(ctx context.Context, sid string) (Account, error) {
 	if !IsSID(sid) {
-		return Account{}, &NotFound{sid, "this is no SID"}
+		return Account{}, &NotFound{What: sid, Reason: "this is no SID"}
 	}
-	a, err := d.person(ctx, sid, "(objectSid="+sid+")")
-	return a, told(err)
+	return d.person(ctx, sid, "(objectSid="+sid+")")
 }
 
 // Group gives the SID of a group by its name ("CORP\Orders" or "Orders").
@@ -112,19 +114,9 @@ func (d *Directory) Group(ctx context.Context, name string) (sid string, err err
 		return "", err
 	}
 	if len(entries) != 1 {
-		return "", &NotFound{name, fmt.Sprintf("the directory has %d groups of this name", len(entries))}
+		return "", &NotFound{What: name, Reason: fmt.Sprintf("the directory has %d groups of this name", len(entries))}
 	}
 	return sidOf(entries[0].GetRawAttributeValue("objectSid"))
-}
-
-// noHit is a NotFound for want of any account.
-type noHit struct{ NotFound }
-
-func told(err error) error {
-	if none, ok := errors.AsType[*noHit](err); ok {
-		return &none.NotFound
-	}
-	return err
 }
 
 func (d *Directory) person(ctx context.Context, what, term string) (Account, error) {
@@ -140,11 +132,11 @@ func (d *Directory) person(ctx context.Context, what, term string) (Account, err
 	}
 	switch {
 	case len(entries) == 0:
-		return Account{}, &noHit{NotFound{what, "the directory has no such person"}}
+		return Account{}, &NotFound{What: what, Reason: "the directory has no such person", none: true}
 	case len(on) == 0:
-		return Account{}, &NotFound{what, "the account is disabled"}
+		return Account{}, &NotFound{What: what, Reason: "the account is disabled"}
 	case len(on) > 1:
-		return Account{}, &NotFound{what, fmt.Sprintf("%d accounts have this name: give it to one alone", len(on))}
+		return Account{}, &NotFound{What: what, Reason: fmt.Sprintf("%d accounts have this name: give it to one alone", len(on))}
 	}
 	sid, err := sidOf(on[0].GetRawAttributeValue("objectSid"))
 	if err != nil {
@@ -152,7 +144,7 @@ func (d *Directory) person(ctx context.Context, what, term string) (Account, err
 	}
 	name := on[0].GetAttributeValue("sAMAccountName")
 	if name == "" || strings.ContainsAny(name, "/@\x00") {
-		return Account{}, &NotFound{what, "its account name cannot be used"}
+		return Account{}, &NotFound{What: what, Reason: "its account name cannot be used"}
 	}
 	return Account{Name: name, SID: sid}, nil
 }

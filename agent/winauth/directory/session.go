@@ -19,6 +19,8 @@ const (
 	ldapPort = "389"
 	// maxFrame bounds an encrypted message of a domain controller's; the answers here have a few hundred bytes.
 	maxFrame = 1 << 20
+	// maxGreeting bounds all that is read from one that has not proved itself.
+	maxGreeting = 256 << 10
 	// confidential is the security layer that is asked for (RFC 4752 section 3.3).
 	confidential = 4
 )
@@ -129,6 +131,7 @@ func (g *gssapi) DeleteSecContext() error { return nil }
 type sealedConn struct {
 	net.Conn
 	context atomic.Pointer[kerberos.Context]
+	greeted int    // bytes read before it was sealed
 	raw     []byte // read and not yet a whole frame
 	plain   []byte // decrypted and not yet taken
 }
@@ -141,6 +144,9 @@ func (c *sealedConn) Read(p []byte) (int, error) {
 		n, err := c.Conn.Read(p)
 		x := c.context.Load()
 		if x == nil {
+			if c.greeted += n; c.greeted > maxGreeting {
+				return 0, errors.New("it says too much before it has proved itself")
+			}
 			return n, err
 		}
 		c.raw = append(c.raw, p[:n]...)

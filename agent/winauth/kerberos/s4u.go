@@ -34,7 +34,7 @@ var errDelegation = errors.New("delegation")
 type delegationError string
 
 func (e delegationError) Error() string        { return string(e) }
-func (e delegationError) Is(target error) bool { return target == errDelegation || target == error(e) }
+func (e delegationError) Is(target error) bool { return target == errDelegation }
 
 // Errors of delegation.
 const (
@@ -82,7 +82,7 @@ func paForUser(user Principal, key types.EncryptionKey) (types.PAData, error) {
 type User struct {
 	// Account is the account's own name and realm, as the KDC writes them.
 	Account Principal
-	// SID is the account's security identifier; Groups are those of its groups, nested ones included.
+	// SID is the account's security identifier; Groups are those of its groups, nested ones included, sorted.
 	SID    string
 	Groups []string
 	// UPN is the account's user principal name, "" if the KDC does not tell.

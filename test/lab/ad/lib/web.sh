@@ -41,7 +41,7 @@ cat >"$S/up.new" <<UP
   DC       $DC  Kerberos 88 464, DNS 53, LDAP 389/636/3268/3269, SMB 445; CORP.EXAMPLE / CORP, dc1.corp.example
   Apache   $WEB  80 443  intranet.corp.example  /open /kerb /negotiate /ntlm /basic /session /deleg + /whoami
            $LEGACY  80 443  legacy.corp.example    the same; RC4-only service account, 8190-byte header limit
-  winauthd $EPA  80 443  epa.corp.example       /open /epa-off /epa-allow /epa-require /ntlm
+  winauthd $EPA  80 443  epa.corp.example       /open /epa-off /epa-allow /epa-require /persist /ntlm
   squid    $PROXY  3128    proxy.corp.example     Negotiate, NTLM, Basic
   accounts $S/keytab/accounts.json   keytabs $S/keytab/*.keytab   CA $S/tls/ca.pem   environment: . $S/env.sh
   run a command with the lab's names and DNS: $HERE/labexec.sh CMD...
