@@ -240,46 +240,65 @@ cross_builds() {
   rm -rf "$T"/bin/*-arm64 "$T"/bin/windows-*
 }
 
+# beside NAME SECONDS CMD... starts a check that waits more than it works, so that others run meanwhile; beside_end says how
+# they all went, in the order in which they were started.
+beside_names=() beside_pids=() beside_began=()
+beside() {
+  local name=$1 limit=$2
+  shift 2
+  local out=$T/beside.${#beside_names[@]}
+  (
+    timeout -k 10 "$limit" "$@" >"$out" 2>&1 </dev/null
+    rc=$?
+    echo $SECONDS >"$out.ended"
+    exit $rc
+  ) &
+  beside_pids+=($!)
+  beside_names+=("$name")
+  beside_began+=($SECONDS)
+  echo "    $name: begun, beside what follows"
+}
+
+beside_end() {
+  [ ${#beside_names[@]} != 0 ] || return 0
+  section "which ran beside what is above"
+  local i rc
+  for i in "${!beside_names[@]}"; do
+    rc=0
+    wait "${beside_pids[i]}" || rc=$?
+    local took=$(($(cat "$T/beside.$i.ended") - beside_began[i]))
+    if [ $rc = 0 ]; then
+      grep -E '^(ok|---)|passed' "$T/beside.$i" | sed 's/^/          /'
+      printf '    ok    %-44s %4d s\n' "${beside_names[i]}" $took
+      record pass "${beside_names[i]}"
+    else
+      printf '    FAIL  %-44s %4d s\n' "${beside_names[i]}" $took
+      tail -n 100 "$T/beside.$i" | sed 's/^/          /'
+      record fail "${beside_names[i]}"
+    fi
+  done
+}
+
 # packages builds the Debian packages and lives through them in a real systemd. Its root file system is kept in /var/tmp.
 packages() {
-  section "packages"
   if [ "$(id -u)" != 0 ]; then
     cannot "the packages in a real systemd" "not root"
   elif ! command -v debootstrap >/dev/null || ! command -v systemd-nspawn >/dev/null; then
     cannot "the packages in a real systemd" "debootstrap or systemd-container is not installed"
   else
-    check "install, run, upgrade, remove under systemd" 900 env TMPDIR="$T/tmp" test/lab/systemd/run.sh
+    beside "install, run, upgrade, remove under systemd" 900 env TMPDIR="$T/tmp" test/lab/systemd/run.sh
   fi
 }
 
-# windows_trials_begin starts the programs for Windows under Wine, in a prefix of their own. They wait more than they work, so
-# they run beside what follows; windows_trials_end says how they went.
-windows_pid=
-windows_trials_begin() {
+# windows_trials runs the programs for Windows under Wine, in a prefix of their own.
+windows_trials() {
   local missing
   missing=$(bash -c '. test/lab/windows/wine.sh && wine_missing')
   if [ -n "$missing" ]; then
     cannot "the agent on Windows" "$missing"
     return
   fi
-  windows_began=$SECONDS
-  timeout -k 10 900 env TMPDIR="$T/tmp" test/lab/windows/run.sh >"$T/windows.out" 2>&1 </dev/null &
-  windows_pid=$!
-}
-
-windows_trials_end() {
-  [ -n "$windows_pid" ] || return 0
-  section "on Windows (Wine), which ran beside what is above"
-  local name="the agent on Windows, by Wine"
-  if wait "$windows_pid"; then
-    grep -E '^(ok|---)|passed' "$T/windows.out" | sed 's/^/          /'
-    printf '    ok    %-44s %4d s\n' "$name" $((SECONDS - windows_began))
-    record pass "$name"
-  else
-    printf '    FAIL  %-44s %4d s\n' "$name" $((SECONDS - windows_began))
-    tail -n 100 "$T/windows.out" | sed 's/^/          /'
-    record fail "$name"
-  fi
+  beside "the agent on Windows, by Wine" 900 env TMPDIR="$T/tmp" test/lab/windows/run.sh
 }
 
 demo() {
@@ -288,11 +307,11 @@ demo() {
 }
 
 # fuzz_one NAME PACKAGE fuzzes for a moment. Go's fuzzer sometimes reports its own deadline as a failure, with no input that
-# failed (golang/go issue 75804, mended in Go 1.27); that, and only that, gets another try.
+# failed (golang/go issue 75804, mended in Go 1.27); that, and only that, gets another try. It gives way to what runs beside.
 fuzz_one() {
   local try out
   for try in 1 2 3; do
-    out=$(go test -run='^$' -fuzz="^$1\$" -fuzztime="${FUZZTIME:-3s}" "$2" 2>&1) && { echo "$out"; return 0; }
+    out=$(nice go test -run='^$' -fuzz="^$1\$" -fuzztime="${FUZZTIME:-3s}" "$2" 2>&1) && { echo "$out"; return 0; }
     echo "$out"
     grep -q 'context deadline exceeded' <<<"$out" && ! grep -q 'Failing input' <<<"$out" || return 1
     echo "the fuzzer ran into its own deadline; try $((try + 1))"
@@ -352,12 +371,13 @@ main() {
     system_tests
     [ -z "$lab_reason" ] || cannot "the Active Directory lab" "$lab_reason"
     cross_builds
-    windows_trials_begin
+    section "in a real systemd, and on Windows (Wine)"
     packages
+    windows_trials
     demo
     skew
-    windows_trials_end
     fuzz
+    beside_end
   fi
   leftovers
 
