@@ -30,6 +30,7 @@ import (
 	"sallyport/agent/secret"
 	"sallyport/agent/state"
 	"sallyport/agent/winauth/lockout"
+	"sallyport/internal/eventlog"
 	"sallyport/internal/syslog"
 	"sallyport/tunnel"
 )
@@ -51,6 +52,8 @@ type Deps struct {
 	Rereading func() (done func())
 	// Environment says which proxy the environment names; nil: none.
 	Environment link.ProxyFunc
+	// EventLog takes lines of the record, if the configuration wants them there; nil where there is none.
+	EventLog eventlog.Sink
 	// Name is what the admin calls this machine, Version the program's version; both for people only.
 	Name, Version string
 	// Log takes everything that an admin should know. Level is its level, if that can be changed while the agent runs.
@@ -60,16 +63,17 @@ type Deps struct {
 
 // An Agent is one installation that runs. Safe for concurrent use.
 type Agent struct {
-	config Config // the one it started with: relay, gateway and links do not change
-	deps   Deps
-	log    *slog.Logger
-	audit  *audit.Log
-	anchor *anchor
-	syslog *syslog.Forwarder // nil: the record is forwarded to nobody
-	links  *link.Links
-	guard  *lockout.Guard // of callers' passwords
-	ship   *shipper
-	meter  *metrics.Metrics // nil: nobody asks for it
+	config   Config // the one it started with: relay, gateway and links do not change
+	deps     Deps
+	log      *slog.Logger
+	audit    *audit.Log
+	anchor   *anchor
+	syslog   *syslog.Forwarder   // nil: the record goes to no collector
+	eventLog *eventlog.Forwarder // nil: nor to Windows' event log
+	links    *link.Links
+	guard    *lockout.Guard // of callers' passwords
+	ship     *shipper
+	meter    *metrics.Metrics // nil: nobody asks for it
 
 	status *status            // what 'sallyport-agent status' shows
 	pulses chan chan<- string // who asks keepStatus for a sign of life
@@ -170,11 +174,12 @@ func (a *Agent) openRecord(c *Config, key func() crypto.Signer, relayKey string)
 	if a.syslog, err = newSyslog(c, a.deps); err != nil {
 		return err
 	}
-	o := audit.Options{Log: a.log, Key: key, Refuse: c.Audit.OnFailure == auditRefuse, Sealed: n.sealed}
-	if a.syslog != nil {
-		o.Written = func(line []byte) { a.syslog.Send(syslog.Record(), line) }
+	if a.eventLog, err = newEventLog(c, a.deps); err != nil {
+		return err
 	}
-	a.audit, err = audit.Open(a.deps.State, o)
+	a.audit, err = audit.Open(a.deps.State, audit.Options{
+		Log: a.log, Key: key, Refuse: c.Audit.OnFailure == auditRefuse, Sealed: n.sealed, Written: a.written(),
+	})
 	if err == nil {
 		n.seal = a.audit.Seal
 	}
@@ -256,17 +261,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	recording.Wait()
 	forwarded()
 	return errors.Join(err, auditErr)
-}
-
-// forward sends the record to the collector, until what it returns is called: when the last line is written.
-func (a *Agent) forward(ctx context.Context) (end func()) {
-	if a.syslog == nil {
-		return func() {}
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = a.syslog.Run(ctx) }) // it has no error
-	return func() { cancel(); wg.Wait() }
 }
 
 // Identity says who the agent is, for logs.

@@ -25,17 +25,19 @@ import (
 	"sallyport/agent/identity"
 	"sallyport/agent/secret"
 	"sallyport/agent/state"
+	"sallyport/internal/eventlog"
 	"sallyport/tunnel"
 )
 
 // A rig is an agent that runs, the relay's side of its links, and an API behind it.
 type rig struct {
-	level *slog.LevelVar
-	t     *testing.T
-	agent *Agent
-	file  string // agent.yaml
-	state state.Dir
-	again chan struct{}
+	windows eventlog.Sink // its event log; nil: none
+	level   *slog.LevelVar
+	t       *testing.T
+	agent   *Agent
+	file    string // agent.yaml
+	state   state.Dir
+	again   chan struct{}
 	// rereading is the agent's Deps.Rereading.
 	rereading func() func()
 	log       *lockedBuffer
@@ -131,7 +133,7 @@ func (r *rig) start(relay, fingerprint string) {
 		r.t.Fatal(err)
 	}
 	r.agent, err = New(c, Deps{
-		State: r.state, Identity: id, Secrets: store, File: r.file, Again: r.again, Rereading: r.rereading, Name: "srv1", Version: "1.2.3",
+		State: r.state, Identity: id, Secrets: store, File: r.file, Again: r.again, Rereading: r.rereading, EventLog: r.windows, Name: "srv1", Version: "1.2.3",
 		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: r.level})), Level: r.level,
 	})
 	if err != nil {

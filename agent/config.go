@@ -136,6 +136,9 @@ type Audit struct {
 	OnFailure string `yaml:"on_failure" enum:"continue,refuse"`
 	// A collector that gets each line of the record too. Default: none.
 	Syslog *Syslog `yaml:"syslog"`
+	// Windows' event log gets lines of the record too: refusals (calls that were refused or went wrong, and what is not a
+	// call) or all. Default: none; elsewhere it is refused.
+	EventLog string `yaml:"event_log" enum:"refusals,all"`
 }
 
 // Syslog is a collector of RFC 5424 messages over TLS (RFC 5425), connected to directly. A call never waits for it: lines that

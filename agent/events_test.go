@@ -57,4 +57,10 @@ func TestEventsAreLoggedSomewhere(t *testing.T) {
 			}
 		}
 	}
+	for _, e := range RecordEvents() {
+		if e.ID < 10 || e.ID > 1000 || seen[e.ID] || e.About == "" {
+			t.Errorf("event %d (%s): an ID is 10 to 1000 and for one event alone, and is explained", e.ID, e.Message)
+		}
+		seen[e.ID] = true
+	}
 }

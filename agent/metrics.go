@@ -76,6 +76,9 @@ func (a *Agent) recordMetrics() metrics.Record {
 	if a.syslog != nil {
 		r.Dropped["syslog"] = a.syslog.Status().Dropped
 	}
+	if a.eventLog != nil {
+		r.Dropped["event log"] = a.eventLog.Dropped()
+	}
 	return r
 }
 

@@ -15,6 +15,7 @@ import (
 	"sallyport/agent"
 	"sallyport/agent/secret"
 	"sallyport/agent/state"
+	"sallyport/internal/eventlog"
 	"sallyport/internal/systemd"
 )
 
@@ -36,6 +37,8 @@ type program struct {
 
 	// events takes the log instead of standard error, which a service of Windows does not have; nil otherwise.
 	events func(slog.Leveler) slog.Handler
+	// eventLog takes lines of the record, in a service of Windows; nil otherwise.
+	eventLog eventlog.Sink
 }
 
 func longHelp() string {

@@ -59,10 +59,15 @@ func (p *program) serve(ctx context.Context, up func()) error {
 	if err != nil {
 		return err
 	}
+	events, end, err := p.openEventLog(c)
+	if err != nil {
+		return err
+	}
+	defer end()
 	manager := systemd.Open(p.getenv, log)
 	a, err := agent.New(c, agent.Deps{
 		State: dir, Identity: id, Secrets: store, File: p.config, Again: hangups(ctx), Rereading: manager.Reloading, Environment: environmentProxy(),
-		Name: hostName(), Version: version(), Log: log, Level: level,
+		EventLog: events, Name: hostName(), Version: version(), Log: log, Level: level,
 	})
 	if err != nil {
 		return err

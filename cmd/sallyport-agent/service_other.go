@@ -5,6 +5,8 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"sallyport/agent"
+	"sallyport/internal/eventlog"
 	"sallyport/internal/service"
 )
 
@@ -13,3 +15,8 @@ func (p *program) withServe(c *cobra.Command) *cobra.Command { return c }
 
 // guarded adds nothing: elsewhere install itself knows the folder's owner.
 func guarded(*service.Spec) {}
+
+// openEventLog gives nothing where there is none.
+func (p *program) openEventLog(*agent.Config) (sink eventlog.Sink, end func(), err error) {
+	return p.eventLog, func() {}, nil
+}

@@ -48,6 +48,7 @@ func (p *program) serveManaged(ctx context.Context) error {
 		return fmt.Errorf("open the event log: %w", err)
 	}
 	defer sink.Close()
+	p.eventLog = sink
 	p.events = func(level slog.Leveler) slog.Handler { return eventlog.New(sink, agent.Events(), level) }
 	p.err = io.Discard // a service has no standard error
 	log := slog.New(p.events(slog.LevelInfo))
@@ -65,4 +66,17 @@ func (p *program) serveManaged(ctx context.Context) error {
 		}
 		return err
 	})
+}
+
+// openEventLog gives what the record can be written to, if the configuration wants that. Whoever runs the agent at a prompt has no
+// service that opened it before.
+func (p *program) openEventLog(c *agent.Config) (sink eventlog.Sink, end func(), err error) {
+	if c.Audit.EventLog == "" || p.eventLog != nil {
+		return p.eventLog, func() {}, nil
+	}
+	log, err := winlog.Open(serviceName)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open the event log: %w", err)
+	}
+	return log, func() { _ = log.Close() }, nil // at the end; nothing is left to be told
 }

@@ -1,6 +1,6 @@
 // Package eventlog writes what is logged to Windows' event log: each warning and error, and those events that have an ID in a
 // table. It knows nothing of Windows but three functions (a Sink), which golang.org/x/sys/windows/svc/eventlog has, and
-// nothing of what the events mean.
+// nothing of what the events mean. A Handler is for what is logged, a Forwarder for lines that must not hold up who sends them.
 //
 //	log := slog.New(eventlog.New(sink, events, level))
 package eventlog
@@ -93,15 +93,7 @@ func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
 	if err := h.inner.Handle(ctx, r); err != nil {
 		return err
 	}
-	text := strings.TrimSpace(r.Message + "\r\n\r\n" + h.out.text.String())
-	text = strings.ReplaceAll(text[:min(len(text), textLimit)], "\x00", "?")
-	switch {
-	case r.Level >= slog.LevelError:
-		return h.out.sink.Error(id, text)
-	case r.Level >= slog.LevelWarn:
-		return h.out.sink.Warning(id, text)
-	}
-	return h.out.sink.Info(id, text)
+	return write(h.out.sink, Line{id, r.Level, strings.TrimSpace(r.Message + "\r\n\r\n" + h.out.text.String())})
 }
 
 // id is 0 for what does not go to the event log.

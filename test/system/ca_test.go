@@ -19,16 +19,22 @@ import (
 // makeCA writes a throw-away CA (ca.pem) and a certificate of it for the names (tls.pem, tls.key) into dir.
 func makeCA(t *testing.T, dir string, names ...string) *x509.CertPool {
 	t.Helper()
-	caKey, leafKey := newKey(t), newKey(t)
 	now := time.Now()
+	return makeCAWithin(t, dir, now.Add(-time.Hour), now.Add(24*time.Hour), names...)
+}
+
+// makeCAWithin is makeCA with certificates that are good from one time to another.
+func makeCAWithin(t *testing.T, dir string, from, to time.Time, names ...string) *x509.CertPool {
+	t.Helper()
+	caKey, leafKey := newKey(t), newKey(t)
 	ca := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "system test CA"},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour),
+		NotBefore: from, NotAfter: to,
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	leaf := &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: names[0]}, DNSNames: names,
-		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour),
+		NotBefore: from, NotAfter: to,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	caDER := sign(t, ca, ca, caKey, caKey)

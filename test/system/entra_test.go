@@ -51,7 +51,7 @@ func (a *authority) token(w http.ResponseWriter, q *http.Request) {
 }
 
 // TestEntra: an agent without a join signs on with an application's token, renews it while its links stay up, and its links
-// end with the token when no more can be had.
+// end with the token when no more can be had. Its record is anchored as that of an agent with a key.
 func TestEntra(t *testing.T) {
 	t.Parallel()
 	u := newUpstream(t)
@@ -95,4 +95,10 @@ func TestEntra(t *testing.T) {
 	}
 	a.down.Store(false)
 	b.awaitAPI("web")
+	var agents []struct{ ID string }
+	b.admin(&agents, "agent", "list")
+	if len(agents) != 1 {
+		t.Fatalf("agents: %+v", agents)
+	}
+	b.recordIsAnchored(agents[0].ID)
 }

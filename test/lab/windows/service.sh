@@ -141,6 +141,16 @@ for event in 'trace.*"agent starts' 'trace.*"link up' 'trace.*"agent stopped' 'e
 done
 told '"agent offers\|"call refused' && fail "the event log was told what is not for it"
 step "the event log is told of start, link, configuration, stop and failure"
+sed 's,GET /[*][*],GET /hello,' "$work/good.yaml" >"$folder/agent.yaml"
+echo 'audit: {event_log: refusals}' >>"$folder/agent.yaml"
+code 0 agent service start
+eventually 30 call
+[ "$(curl -s -o "$work/refused" -w '%{http_code}' "$RELAY/plant1/orders/large")" = 403 ] || fail "it was not refused: $(cat "$work/refused")"
+code 0 agent service stop
+told 'warn.*event.*call.*GET.*/large.*refused' || fail "the event log was not told of a refused call"
+told 'trace.*event.*call.*GET.*/hello' && fail "the event log was told of a call that is not for it"
+cat "$work/good.yaml" >"$folder/agent.yaml"
+step "the event log has the record's refusals, if agent.yaml says so"
 
 # --- and away --------------------------------------------------------------------------------------------------------------------
 
