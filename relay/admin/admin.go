@@ -334,7 +334,7 @@ func (a *Admin) removeGateway(q *http.Request) (int, any, error) {
 }
 
 func (a *Admin) receipts(q *http.Request) (int, any, error) {
-	all, err := a.c.Gateways.Receipts(q.PathValue("id"))
+	all, err := a.c.Gateways.Receipts(q.Context(), q.PathValue("id"))
 	return http.StatusOK, List[tunnel.AuditReceipt]{all}, err
 }
 

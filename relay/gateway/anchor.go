@@ -14,8 +14,8 @@ import (
 
 const (
 	// keptAnchors is how many of the newest heads of an agent's record are kept, keptDays of how many days before the last.
-	keptAnchors = 100
-	keptDays    = 180
+	keptAnchors = 20
+	keptDays    = 60
 	// anchorTimeout bounds the work on one head; anchorPause is between two of one link.
 	anchorTimeout = 10 * time.Second
 	anchorPause   = time.Second
@@ -88,13 +88,13 @@ func (r *Registry) receipt(gateway, agent string, a Anchor) tunnel.AuditReceipt 
 }
 
 // Receipts gives a receipt for each head of an agent's record that is kept, the oldest first.
-func (r *Registry) Receipts(agent string) ([]tunnel.AuditReceipt, error) {
-	all, ok := r.anchors.Get(agent)
-	if !ok {
-		if r.gatewayOf(agent) == "" {
-			return nil, fmt.Errorf("%w %s; 'sallyport-relay agent list' shows the agents", ErrUnknownAgent, label(agent))
-		}
-		return []tunnel.AuditReceipt{}, nil
+func (r *Registry) Receipts(ctx context.Context, agent string) ([]tunnel.AuditReceipt, error) {
+	all, err := r.anchors.Get(ctx, agent)
+	switch {
+	case errors.Is(err, store.ErrNotFound) && r.gatewayOf(agent) == "":
+		return nil, fmt.Errorf("%w %s; 'sallyport-relay agent list' shows the agents", ErrUnknownAgent, label(agent))
+	case err != nil && !errors.Is(err, store.ErrNotFound):
+		return nil, err
 	}
 	out := make([]tunnel.AuditReceipt, 0, len(all.Days)+len(all.Recent))
 	for _, a := range slices.Concat(all.Days, all.Recent) {
@@ -173,6 +173,8 @@ func (r *Registry) takeHead(ctx context.Context, l *Link, body []byte) {
 var (
 	// errForeignHead is a head that is not of the link's agent.
 	errForeignHead = errors.New("the head of the record is not sealed by a key of this agent")
+	// errThere is a head that is kept already.
+	errThere = errors.New("the head is kept already")
 	// errKeep is the store's fault, not the agent's.
 	errKeep = errors.New("keep the head of a record")
 )
@@ -197,25 +199,33 @@ func (r *Registry) keepHead(ctx context.Context, l *Link, h tunnel.AuditHead) (a
 		at = kept
 		return next, err
 	}
-	if old, ok := r.anchors.Get(l.Agent); ok && old.Gateway == l.Gateway {
-		if _, err := take(old); err != nil || at.At != now { // refused, or there already
+	update := func() error {
+		_, _, err := r.anchors.Update(ctx, l.Agent, func(a Anchors) (Anchors, error) {
+			if a.Gateway != l.Gateway {
+				a = Anchors{Gateway: l.Gateway} // it has moved, with a record of its own
+			}
+			next, err := take(a)
+			if err == nil && at.At != now {
+				err = errThere
+			}
+			return next, err
+		})
+		return err
+	}
+	err = update()
+	if errors.Is(err, store.ErrNotFound) {
+		var first Anchors
+		if first, err = take(Anchors{Gateway: l.Gateway}); err != nil {
 			return at, err
 		}
-	} else if !ok {
-		first, err := take(Anchors{Gateway: l.Gateway})
-		if err != nil {
-			return at, err
-		}
-		if err = r.anchors.Create(ctx, l.Agent, first); !errors.Is(err, store.ErrExists) {
-			return at, kept(err)
+		if _, err = r.anchors.Create(ctx, l.Agent, first); errors.Is(err, store.ErrExists) { // by its other link
+			err = update()
 		}
 	}
-	return at, kept(r.anchors.Update(ctx, l.Agent, func(a Anchors) (Anchors, error) {
-		if a.Gateway != l.Gateway {
-			a = Anchors{Gateway: l.Gateway} // it has moved, with a record of its own
-		}
-		return take(a)
-	}))
+	if errors.Is(err, errThere) {
+		err = nil
+	}
+	return at, kept(err)
 }
 
 // kept words a fault of the store; what take found is left as it is.
@@ -254,13 +264,17 @@ func (r *Registry) event(ctx context.Context, l *Link, what string, on map[strin
 
 // forgetAnchors drops what is kept of agents that are no more.
 func (r *Registry) forgetAnchors(ctx context.Context) {
-	for agent := range r.anchors.All() {
+	agents, err := r.anchors.Keys(ctx)
+	for _, agent := range agents {
 		if r.gatewayOf(agent) != "" {
 			continue
 		}
-		if err := r.anchors.Delete(ctx, agent); err != nil && !errors.Is(err, store.ErrNotFound) {
-			r.c.Log.Warn("the anchors of an agent that is no more were not removed; the next start tries again", "agent", agent, "error", err)
-			return
+		if _, err = r.anchors.Delete(ctx, agent); err != nil && !errors.Is(err, store.ErrNotFound) {
+			break
 		}
+		err = nil
+	}
+	if err != nil && ctx.Err() == nil {
+		r.c.Log.Warn("the anchors of agents that are no more were not removed; the next start tries again", "error", err)
 	}
 }

@@ -86,7 +86,7 @@ func TestAnchorsOfEntraAgents(t *testing.T) {
 		t.Errorf("admins are told: %s", e)
 	}
 	for i, want := range []int{2, 1} {
-		if all, err := g.r.Receipts(ids[i]); err != nil || len(all) != want || all[0].Check(g.r.Fingerprint()) != nil {
+		if all, err := g.r.Receipts(t.Context(), ids[i]); err != nil || len(all) != want || all[0].Check(g.r.Fingerprint()) != nil {
 			t.Errorf("receipts of %s: %+v, %v; want %d", ids[i], all, err, want)
 		}
 	}

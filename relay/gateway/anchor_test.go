@@ -95,20 +95,20 @@ func TestAnchors(t *testing.T) {
 	if e := <-events; !strings.HasPrefix(e, "agent:"+a.id+" record of calls altered plant1 the record ends at 5, and had 9") {
 		t.Errorf("admins are told: %s", e)
 	}
-	all, err := g.r.Receipts(a.id)
+	all, err := g.r.Receipts(t.Context(), a.id)
 	if err != nil || len(all) != 2 || all[0].N != 5 || all[1].Hash != hashOf(9) || all[0].Check(g.r.Fingerprint()) != nil {
 		t.Errorf("receipts %+v, %v", all, err)
 	}
-	if none, err := g.r.Receipts(other.id); err != nil || len(none) != 0 {
+	if none, err := g.r.Receipts(t.Context(), other.id); err != nil || len(none) != 0 {
 		t.Errorf("receipts of the other agent: %+v, %v", none, err)
 	}
-	if _, err := g.r.Receipts("nobody"); err == nil {
+	if _, err := g.r.Receipts(t.Context(), "nobody"); err == nil {
 		t.Error("receipts of an agent that there is not")
 	}
 	if err := g.r.RemoveAgent(t.Context(), a.id); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := g.r.Receipts(a.id); err == nil {
+	if _, err := g.r.Receipts(t.Context(), a.id); err == nil {
 		t.Error("receipts of an agent that was removed")
 	}
 }

@@ -94,7 +94,7 @@ type Registry struct {
 	c       Config
 	key     ed25519.PrivateKey
 	records *store.Mirror[Record]
-	anchors *store.Mirror[Anchors] // by agent
+	anchors store.Records[Anchors] // by agent
 	// definitions go with their gateway.
 	definitions *store.Definitions
 	puller      *puller
@@ -154,9 +154,7 @@ func New(ctx context.Context, st *store.Store, c Config) (*Registry, error) {
 	if bucket, err = st.Bucket(ctx, "anchors"); err != nil {
 		return nil, err
 	}
-	if r.anchors, err = store.NewMirror[Anchors](ctx, bucket, c.Log, nil); err != nil {
-		return nil, fmt.Errorf("load the anchors of agents' records: %w", err)
-	}
+	r.anchors = store.NewRecords[Anchors](bucket)
 	if r.key, err = loadKey(c.Dir, len(r.records.All()) == 0); err != nil {
 		return nil, fmt.Errorf("load the relay's signing key: %w", err)
 	}
@@ -166,18 +164,12 @@ func New(ctx context.Context, st *store.Store, c Config) (*Registry, error) {
 // Run follows the store, ends links whose proof has ended, and takes over the definitions that agents offer, until ctx ends.
 func (r *Registry) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	defer wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	defer func() { cancel(); wg.Wait() }()
 	wg.Go(func() { r.sweep(ctx) })
 	wg.Go(func() { r.pull(ctx) })
 	wg.Go(func() { r.forgetAnchors(ctx) })
-	var anchorsErr error
-	wg.Go(func() { anchorsErr = r.anchors.Run(ctx) })
-	err := r.records.Run(ctx)
-	cancel()
-	wg.Wait()
-	return errors.Join(err, anchorsErr)
+	return r.records.Run(ctx)
 }
 
 // Broken is for how long the store could not be followed; 0 if it can.

@@ -70,6 +70,20 @@ func (b *Bucket) Get(ctx context.Context, key string) (Entry, error) {
 	return Entry{Key: key, Value: e.Value(), Revision: e.Revision()}, nil
 }
 
+// Keys lists the keys that have a value.
+func (b *Bucket) Keys(ctx context.Context) (keys []string, err error) {
+	l, err := b.load(ctx, func(e jetstream.KeyValueEntry) {
+		if e.Operation() == jetstream.KeyValuePut {
+			keys = append(keys, e.Key())
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	l.stop()
+	return keys, nil
+}
+
 // Create gives a key its first value, or fails with ErrExists.
 func (b *Bucket) Create(ctx context.Context, key string, value []byte) (uint64, error) {
 	return b.write(ctx, key, ErrExists, func(ctx context.Context) (uint64, error) { return b.kv.Create(ctx, key, value) })

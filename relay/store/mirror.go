@@ -2,25 +2,17 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-const (
-	// rewatchPause is how long a broken watch waits before it is made again.
-	rewatchPause = time.Second
-	// updateTries bounds how often Update starts over because somebody else was faster; each time it waits up to updatePause
-	// longer, by chance, so that two who change the same record do not keep step.
-	updateTries = 20
-	updatePause = 5 * time.Millisecond
-)
+// rewatchPause is how long a broken watch waits before it is made again.
+const rewatchPause = time.Second
 
 // A Mirror is the in-memory copy of a bucket whose values are JSON records of type T. Reading is lock-free. A change
 // made through the mirror is visible in it when the call returns; changes by others arrive while Run runs. A record,
@@ -76,13 +68,6 @@ func NewMirror[T any](ctx context.Context, b *Bucket, log *slog.Logger, changed 
 	m.state.Store(&first)
 	changed(first)
 	return m, nil
-}
-
-func decode[T any](c Change) (record T, err error) {
-	if err := json.Unmarshal(c.Value, &record); err != nil {
-		return record, fmt.Errorf("the record %q cannot be read: %w", c.Key, err)
-	}
-	return record, nil
 }
 
 // Run follows the bucket until ctx ends. A watch that breaks is made again.
@@ -180,11 +165,7 @@ func (m *Mirror[T]) All() map[string]T { return *m.state.Load() }
 
 // Create stores a new record, or fails with ErrExists.
 func (m *Mirror[T]) Create(ctx context.Context, key string, record T) error {
-	value, err := json.Marshal(record)
-	if err != nil {
-		return fmt.Errorf("encode the record %q: %w", key, err)
-	}
-	revision, err := m.bucket.Create(ctx, key, value)
+	revision, err := m.records().Create(ctx, key, record)
 	if err != nil {
 		return err
 	}
@@ -192,44 +173,18 @@ func (m *Mirror[T]) Create(ctx context.Context, key string, record T) error {
 	return nil
 }
 
-// Update replaces a record by what change makes of it. When somebody else was faster, change is called again with
-// their record. It must not modify what it is given. Its error is returned as it is, and nothing is written; a record
-// that is not there is ErrNotFound.
+// Update replaces a record by what change makes of it, as that of Records.
 func (m *Mirror[T]) Update(ctx context.Context, key string, change func(T) (T, error)) error {
 	if err := m.turn(ctx, key); err != nil {
 		return err
 	}
 	defer func() { <-m.changing }()
-	for try := range updateTries {
-		if err := stepAside(ctx, try); err != nil {
-			return err
-		}
-		entry, err := m.bucket.Get(ctx, key)
-		if err != nil {
-			return err
-		}
-		record, err := decode[T](Change{Entry: entry})
-		if err != nil {
-			return err
-		}
-		if record, err = change(record); err != nil {
-			return err
-		}
-		value, err := json.Marshal(record)
-		if err != nil {
-			return fmt.Errorf("encode the record %q: %w", key, err)
-		}
-		revision, err := m.bucket.Update(ctx, key, value, entry.Revision)
-		if errors.Is(err, ErrConflict) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		m.apply(key, &record, revision)
-		return nil
+	record, revision, err := m.records().Update(ctx, key, change)
+	if err != nil {
+		return err
 	}
-	return fmt.Errorf("change the record %q: %w", key, ErrConflict)
+	m.apply(key, &record, revision)
+	return nil
 }
 
 // Delete takes a record away, or fails with ErrNotFound.
@@ -238,26 +193,15 @@ func (m *Mirror[T]) Delete(ctx context.Context, key string) error {
 		return err
 	}
 	defer func() { <-m.changing }()
-	for try := range updateTries {
-		if err := stepAside(ctx, try); err != nil {
-			return err
-		}
-		entry, err := m.bucket.Get(ctx, key)
-		if err != nil {
-			return err
-		}
-		err = m.bucket.Delete(ctx, key, entry.Revision)
-		if errors.Is(err, ErrConflict) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		m.apply(key, nil, entry.Revision+1)
-		return nil
+	revision, err := m.records().Delete(ctx, key)
+	if err != nil {
+		return err
 	}
-	return fmt.Errorf("delete the record %q: %w", key, ErrConflict)
+	m.apply(key, nil, revision)
+	return nil
 }
+
+func (m *Mirror[T]) records() Records[T] { return Records[T]{m.bucket} }
 
 // turn waits until nobody else changes a record.
 func (m *Mirror[T]) turn(ctx context.Context, key string) error {
@@ -266,20 +210,5 @@ func (m *Mirror[T]) turn(ctx context.Context, key string) error {
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("change the record %q: the changes before it take too long: %w", key, context.Cause(ctx))
-	}
-}
-
-// stepAside waits before another try; the first comes at once.
-func stepAside(ctx context.Context, try int) error {
-	if try == 0 {
-		return nil
-	}
-	timer := time.NewTimer(rand.N(time.Duration(try) * updatePause))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
