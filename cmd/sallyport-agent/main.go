@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"sallyport/internal/nodump"
 	"sallyport/internal/service"
 	"sallyport/internal/systemd"
 )
@@ -29,6 +30,7 @@ const (
 )
 
 func main() {
+	nodump.Set()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the second Ctrl-C ends at once what the first one drains
 	err := run(ctx, os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr}, os.Getenv)

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"sallyport/internal/nodump"
 	"sallyport/internal/service"
 	"sallyport/internal/systemd"
 )
@@ -22,14 +23,13 @@ const (
 	exitUsage  = 2
 )
 
-func main() { os.Exit(Main()) }
+func main() { nodump.Set(); os.Exit(Main()) }
 
 // Main is main with an exit code, for the script tests, which run it under the program's name.
 func Main() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	// The first signal begins the drain; a second one must end the process at once.
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, stop) // the second signal ends at once what the first one drains
 	return run(ctx, os.Args[1:], environment{in: os.Stdin, out: os.Stdout, err: os.Stderr, get: os.Getenv})
 }
 
