@@ -89,7 +89,8 @@ type errClosed struct{ reason string }
 func (e errClosed) Error() string { return "closed: " + e.reason }
 
 // A Link is one live WebSocket between an agent and a relay node, after the handshake. One goroutine reads and never
-// waits for a stream; one writes, and takes everything that is queued as one message. Safe for concurrent use.
+// waits for a stream; one writes, and takes everything that is queued as one message. While no stream is open the writer is
+// there only when there is something to write: an idle link is one goroutine. Safe for concurrent use.
 type Link struct {
 	ws    *websocket.Conn
 	conn  corker // what ws is built on; nil if it was not wrapped
@@ -128,6 +129,9 @@ type Link struct {
 	partials int      // bytes of incomplete heads
 	pong     []byte   // payload of the pong to send, nil for none
 	writing  bool
+	mayWrite bool     // Run has begun
+	writer   bool     // the writer is there
+	busy     bool     // a stream was open since the last ping: the writer stays
 	leaving  string   // why this side closes, once everything was said
 	ping     struct { // each is numbered by the microseconds since began
 		sent, answered uint64
@@ -149,6 +153,8 @@ func New(ws *websocket.Conn, side Side, o Options) *Link {
 	ws.SetReadLimit(MaxMessage)
 	ws.SetPingHandler(func(text string) error {
 		l.webSocketPing.Store(&text)
+		l.mu.Lock()
+		defer l.mu.Unlock()
 		l.wakeWriter()
 		return nil
 	})
@@ -188,13 +194,11 @@ func (l *Link) Run(ctx context.Context) error {
 	_ = l.SendControl(controlCapabilities, capabilities{MaxStreams: l.o.MaxStreams})
 	stop := context.AfterFunc(ctx, func() { l.fail(errClosed{context.Cause(ctx).Error()}) })
 	defer stop()
-	var wg sync.WaitGroup
-	wg.Go(l.writeLoop)
+	l.beginWriting()
 	stopTicks := l.beginTicks()
 	l.fail(l.readLoop())
 	stopTicks()
-	wg.Wait()
-	l.serving.Wait()
+	l.serving.Wait() // nothing joins it any more: the link has failed
 	if _, ok := errors.AsType[errClosed](l.Err()); ok {
 		return nil
 	}
@@ -295,7 +299,7 @@ func (l *Link) begin(req *Request, body []byte, end bool) (*Stream, error) {
 	s.id = l.next
 	l.next += 2
 	l.opened++
-	l.streams[s.id] = s
+	l.streams[s.id], l.busy = s, true
 	s.queueHead(frameOpen, head, end && len(body) == 0)
 	if len(body) > 0 {
 		s.queueData(body)
@@ -527,6 +531,7 @@ func (l *Link) beginTicks() (stop func()) {
 		now := time.Now()
 		if now.Sub(lastPing) >= pingEvery {
 			lastPing = now
+			l.rest()
 			l.sendPing(now)
 		}
 		if next := l.tick(now, lastPing); next > 0 {

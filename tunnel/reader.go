@@ -110,7 +110,7 @@ func (l *Link) readFrame(h frameHeader, r io.Reader) error {
 	case frameReset:
 		return l.onReset(h, payload)
 	case frameControl:
-		return l.onControl(h, payload)
+		return l.aside(func() error { return l.onControl(h, payload) })
 	case framePing:
 		return l.onPing(payload)
 	case framePong:
@@ -119,6 +119,14 @@ func (l *Link) readFrame(h frameHeader, r io.Reader) error {
 		return l.onGoAway(payload)
 	}
 	return nil // an unknown type, from a newer peer: skipped
+}
+
+// aside calls f in a goroutine of its own and waits for it. A stack that has grown hardly ever shrinks, and the reader has
+// its own for as long as the link lives: what needs a deep one, and is rare, is not done on it.
+func (l *Link) aside(f func() error) error {
+	result := make(chan error, 1)
+	l.serving.Go(func() { result <- f() })
+	return <-result
 }
 
 // payload reads n bytes, into memory that is good until the next frame.
@@ -192,7 +200,7 @@ func (l *Link) onOpen(h frameHeader, payload []byte) error {
 		s = newStream(l)
 		s.id, s.accepted = h.stream, true
 		l.accepted++
-		l.streams[s.id] = s
+		l.streams[s.id], l.busy = s, true
 	}
 	l.mu.Unlock()
 	head, err := s.collect(h, payload)

@@ -62,7 +62,15 @@ func (l *Link) schedule(s *Stream) {
 	l.wakeWriter()
 }
 
+// wakeWriter has what is queued written, by the writer that is there or by a new one. l.mu is held.
 func (l *Link) wakeWriter() {
+	if !l.writer {
+		if l.mayWrite && l.err == nil { // Run waits for it: it does so after it has set err
+			l.writer = true
+			l.serving.Go(l.writeLoop)
+		}
+		return
+	}
 	select {
 	case l.wake <- struct{}{}:
 	default:
@@ -122,16 +130,36 @@ func (b *batch) reset() {
 	b.frames, b.size = b.frames[:0], 0
 }
 
-// writeLoop takes everything that is queued and writes it as one message, again and again. It is the only writer.
+// beginWriting has what was queued before Run written, and from now on whatever is queued.
+func (l *Link) beginWriting() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mayWrite = true
+	l.wakeWriter()
+}
+
+// rest lets the writer go, once it has nothing to write, if no stream was open since the last call.
+func (l *Link) rest() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.busy = len(l.streams) > 0
+}
+
+// stay says whether the writer is to wait for more. It does while streams come and go, since a new goroutine for each message
+// would cost more than to wake one; on an idle link it goes, and its stack with it.
+func (l *Link) stay() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.writer = l.busy || len(l.streams) > 0 || len(l.wake) > 0
+	return l.writer
+}
+
+// writeLoop takes everything that is queued and writes it as one message, again and again. It is the only writer; it ends
+// with the link, or when it is not to stay.
 func (l *Link) writeLoop() {
 	var b batch
 	defer b.reset()
 	for {
-		select {
-		case <-l.done:
-			return
-		case <-l.wake:
-		}
 		// Whoever is ready to run may have something to send too: one message for all of them costs one system call.
 		runtime.Gosched()
 		l.answerWebSocketPing()
@@ -148,6 +176,14 @@ func (l *Link) writeLoop() {
 				return
 			}
 			b.reset()
+		}
+		if !l.stay() {
+			return
+		}
+		select {
+		case <-l.done:
+			return
+		case <-l.wake:
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"time"
@@ -48,9 +49,7 @@ func (r *Registry) ServeLink(w http.ResponseWriter, q *http.Request) {
 	l := r.greet(w, q, peer)
 	r.unproved.leave(peer)
 	if l != nil {
-		// Not in net/http's goroutine: what that holds, with a stack that the handshakes have made large, would be the
-		// greater part of an idle link. Drain waits for it.
-		r.serving.Go(func() { r.serve(context.Background(), l) })
+		r.serve(context.Background(), l)
 	}
 }
 
@@ -235,21 +234,19 @@ func (r *Registry) join(ctx context.Context, c tunnel.Claim, peer string) (tunne
 	return welcome, nil
 }
 
-// serve runs a link to its end.
+// serve puts a link into use, and returns; Drain waits for its end.
 func (r *Registry) serve(ctx context.Context, l *Link) {
-	log := r.c.Log.With("gateway", l.Gateway, "agent", l.Agent, "slot", l.claim.Slot, "peer", l.peer)
 	replaced, err := r.attach(l)
 	if errors.Is(err, errClone) {
 		r.cloneSeen(l.claim, l.peer)
 		tellClone(r.rivals(l.claim), l.peer)
 	}
 	if err != nil {
-		log.Warn("link refused", "error", err)
+		r.linkLog(l).Warn("link refused", "error", err)
 		l.Close(err.Error())
 		_ = l.Run(ctx) // it is closed: this only cleans up
 		return
 	}
-	defer r.detach(l)
 	for _, old := range replaced {
 		r.serving.Go(func() { r.retire(ctx, old, "a newer link has replaced this one") })
 	}
@@ -258,13 +255,26 @@ func (r *Registry) serve(ctx context.Context, l *Link) {
 			l.tellKeyReplaced(a)
 		}
 	}
-	log.Info("link up", "generation", l.claim.Generation, "version", label(l.claim.Version))
-	err = l.Run(ctx)
+	r.linkLog(l).Info("link up", "generation", l.claim.Generation, "version", label(l.claim.Version))
+	// Not in net/http's goroutine: what that holds, with a stack that the handshakes have made large, would be the greater
+	// part of an idle link. And nothing is done before Run that makes the new one's stack large.
+	r.serving.Go(func() { r.runToEnd(ctx, l) })
+}
+
+// runToEnd runs a link that is in use.
+func (r *Registry) runToEnd(ctx context.Context, l *Link) {
+	defer r.detach(l)
+	err := l.Run(ctx)
 	cause := "closed by this relay"
 	if err != nil {
 		cause = err.Error()
 	}
-	log.Info("link down", "after", time.Since(l.Since).Round(time.Second).String(), "cause", cause)
+	r.linkLog(l).Info("link down", "after", time.Since(l.Since).Round(time.Second).String(), "cause", cause)
+}
+
+// linkLog is made when it is needed: a link would hold it for all its life.
+func (r *Registry) linkLog(l *Link) *slog.Logger {
+	return r.c.Log.With("gateway", l.Gateway, "agent", l.Agent, "slot", l.claim.Slot, "peer", l.peer)
 }
 
 // retire lets the streams of a link end that takes no new ones.
