@@ -140,7 +140,7 @@ func New(ctx context.Context, st *store.Store, c Config) (*Registry, error) {
 		}
 	}
 	r := &Registry{
-		c: c, unproved: newDoorkeeper(), retiring: map[*Link]struct{}{}, opened: time.Now(), news: make(chan struct{}),
+		c: c, unproved: newDoorkeeper(c.Log), retiring: map[*Link]struct{}{}, opened: time.Now(), news: make(chan struct{}),
 		definitions: st.Definitions(), puller: newPuller(),
 	}
 	r.sites.Store(&map[string]*site{})

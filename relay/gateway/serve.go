@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -36,14 +37,13 @@ func (r *Registry) ServeLink(w http.ResponseWriter, q *http.Request) {
 		return
 	}
 	if !r.enter() {
-		refuseBusy(w, "the relay stops")
+		refuseBusy(w, "the relay stops", laterLeast)
 		return
 	}
 	defer r.serving.Done()
 	peer := r.c.Peer(q)
-	if !r.unproved.enter(peer) {
-		r.c.Log.Warn("link refused", "peer", peer, "reason", "too many links that have not proved themselves")
-		refuseBusy(w, "too many links are being opened at once")
+	if !r.unproved.enter(q.Context(), peer) {
+		refuseBusy(w, "too many links are being opened at once", later())
 		return
 	}
 	l := r.greet(w, q, peer)
@@ -76,8 +76,8 @@ func (r *Registry) enter() bool {
 	return true
 }
 
-func refuseBusy(w http.ResponseWriter, text string) {
-	w.Header().Set("Retry-After", "5")
+func refuseBusy(w http.ResponseWriter, text string, wait time.Duration) {
+	w.Header().Set("Retry-After", strconv.Itoa(int(wait.Seconds())))
 	http.Error(w, text, http.StatusServiceUnavailable)
 }
 
