@@ -121,6 +121,9 @@ eventually 30 service state '"running"'
 eventually 30 call
 [ "$(paths)" = 1 ] || fail "the search path has it not once: $(cat "$work/path")"
 step "upgraded: configuration and key are as they were, the new program serves"
+! windows "$agent" update --from "$(dos "$work/new")" --yes >"$work/update.log" 2>&1 || fail "update replaces a program of Windows Installer's"
+grep -q 'was installed by Windows Installer.*msiexec /i.*--force' "$work/update.log" || fail "update does not say whose program it is: $(cat "$work/update.log")"
+step "the update command leaves a program to Windows Installer that came from there"
 
 code 67 msi /i 1.0.0
 version_is 1.1.0
