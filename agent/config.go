@@ -56,7 +56,7 @@ type Config struct {
 	PolicySigners []string `yaml:"policy_signers"`
 	// Which versions 'sallyport-agent update' may install. The running agent does not look at it.
 	Update Update `yaml:"update"`
-	// Kerberos for Windows authentication on Linux. Windows has its own.
+	// Kerberos for Windows authentication: on Linux always, on Windows where there is a keytab, or an account for as: caller.
 	Kerberos Kerberos `yaml:"kerberos"`
 
 	// Warnings says what is valid and yet worth a second look, one line each, in the form of errors.
@@ -111,7 +111,7 @@ type ProxyAuth struct {
 	Keytab string `yaml:"keytab"`
 	// Which entry of the keytab is meant with as: service. Default: the first.
 	Principal string `yaml:"principal"`
-	// The path of a credential cache that something else keeps renewed, for as: service on Linux.
+	// The path of a credential cache that something else keeps renewed, for as: service.
 	CCache string `yaml:"ccache"`
 	// The service principal name of the proxy. Default: HTTP/ and the host of its URL.
 	SPN string `yaml:"spn"`
@@ -173,7 +173,8 @@ const auditRefuse = "refuse"
 
 // Kerberos says where Kerberos is configured.
 type Kerberos struct {
-	// The path of a krb5.conf. Default: /etc/krb5.conf.
+	// The path of a krb5.conf. Default: /etc/krb5.conf, on Windows %ProgramData%\MIT\Kerberos5\krb5.ini; without one the
+	// machine's domain and DNS.
 	Config string `yaml:"config"`
 }
 
@@ -321,11 +322,12 @@ type Windows struct {
 	Account string `yaml:"account"`
 	// The name of the secret with the account's password; set it with: sallyport-agent secret set NAME.
 	Secret string `yaml:"secret"`
-	// The path of a keytab, on Linux: for as: service and as: caller (default: /etc/krb5.keytab) or instead of a secret.
+	// The path of a keytab: for as: service and as: caller, or instead of a secret. Default: on Linux /etc/krb5.keytab, on Windows
+	// none: there the account is the one that the service runs as.
 	Keytab string `yaml:"keytab"`
 	// Which entry of the keytab is meant with as: service or caller: svc-gw@CORP.EXAMPLE. Default: the first.
 	Principal string `yaml:"principal"`
-	// The path of a credential cache that something else keeps renewed, for as: service on Linux.
+	// The path of a credential cache that something else keeps renewed, for as: service.
 	CCache string `yaml:"ccache"`
 	// The service principal name of the API. Default: HTTP/ and the host of the URL.
 	SPN string `yaml:"spn"`

@@ -1,5 +1,3 @@
-//go:build !windows
-
 package winauth
 
 import (
@@ -34,7 +32,10 @@ CORP.EXAMPLE = {
 
 func account(t *testing.T, o Options) Credential {
 	t.Helper()
-	c, err := NewAccount(o, Account{User: `CORP\svc`, Password: func() (string, error) { return testPassword, nil }})
+	if err := o.validate(); err != nil {
+		t.Fatal(err)
+	}
+	c, err := keyedAccount(o, Account{User: `CORP\svc`, Password: func() (string, error) { return testPassword, nil }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,43 +85,43 @@ func TestConstructorsRefuse(t *testing.T) {
 	}
 	for name, f := range map[string]func() error{
 		"no secret": func() error {
-			_, err := NewAccount(Options{Krb5Text: deadRealm}, Account{User: "svc"})
+			_, err := keyedAccount(Options{Krb5Text: deadRealm}, Account{User: "svc"})
 			return err
 		},
 		"two secrets": func() error {
-			_, err := NewAccount(Options{Krb5Text: deadRealm}, Account{User: "svc", Password: pw, Keytab: "x"})
+			_, err := keyedAccount(Options{Krb5Text: deadRealm}, Account{User: "svc", Password: pw, Keytab: "x"})
 			return err
 		},
 		"bad name": func() error {
-			_, err := NewAccount(Options{Krb5Text: deadRealm}, Account{User: `\svc`, Password: pw})
+			_, err := keyedAccount(Options{Krb5Text: deadRealm}, Account{User: `\svc`, Password: pw})
 			return err
 		},
 		"kerberos without a realm": func() error {
-			_, err := NewAccount(Options{Krb5Text: noRealm, Protocol: Kerberos}, Account{User: "svc", Password: pw})
+			_, err := keyedAccount(Options{Krb5Text: noRealm, Protocol: Kerberos}, Account{User: "svc", Password: pw})
 			return err
 		},
 		"NTLM from a keytab": func() error {
-			_, err := NewService(Options{Krb5Text: deadRealm, Protocol: NTLM}, ServiceSource{Keytab: empty})
+			_, err := keyedService(Options{Krb5Text: deadRealm, Protocol: NTLM}, ServiceSource{Keytab: empty})
 			return err
 		},
 		"no such keytab": func() error {
-			_, err := NewService(Options{Krb5Text: deadRealm}, ServiceSource{Keytab: empty + "x"})
+			_, err := keyedService(Options{Krb5Text: deadRealm}, ServiceSource{Keytab: empty + "x"})
 			return err
 		},
 		"empty keytab": func() error {
-			_, err := NewService(Options{Krb5Text: deadRealm}, ServiceSource{Keytab: empty})
+			_, err := keyedService(Options{Krb5Text: deadRealm}, ServiceSource{Keytab: empty})
 			return err
 		},
 		"empty cache": func() error {
-			_, err := NewService(Options{Krb5Text: deadRealm}, ServiceSource{CCache: empty})
+			_, err := keyedService(Options{Krb5Text: deadRealm}, ServiceSource{CCache: empty})
 			return err
 		},
 		"cache of another kind": func() error {
-			_, err := NewService(Options{Krb5Text: deadRealm}, ServiceSource{CCache: "KEYRING:persistent:0"})
+			_, err := keyedService(Options{Krb5Text: deadRealm}, ServiceSource{CCache: "KEYRING:persistent:0"})
 			return err
 		},
 		"broken krb5.conf": func() error {
-			_, err := NewAccount(Options{Krb5Text: []byte("[realms]\nX {\n}\n")}, Account{User: "svc", Password: pw})
+			_, err := keyedAccount(Options{Krb5Text: []byte("[realms]\nX {\n}\n")}, Account{User: "svc", Password: pw})
 			return err
 		},
 	} {
@@ -245,7 +246,7 @@ func TestLegs(t *testing.T) {
 func TestRequiredBindingStopsBeforeAnyToken(t *testing.T) {
 	t.Parallel()
 	asked := false
-	cred, err := NewAccount(Options{Krb5Text: deadRealm, ChannelBinding: BindingRequire}, Account{
+	cred, err := keyedAccount(Options{Krb5Text: deadRealm, ChannelBinding: BindingRequire}, Account{
 		User: `CORP\svc`, Password: func() (string, error) { asked = true; return testPassword, nil },
 	})
 	if err != nil {

@@ -1,19 +1,48 @@
 package winauth
 
 import (
-	"context"
 	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/windows"
+
+	"sallyport/agent/winauth/kerberos"
 )
 
-// A Delegation acts for people.
-type Delegation struct{}
+// systemKeytab is not there on Windows.
+const systemKeytab = ""
 
-// NewDelegation is not there on Windows yet.
-func NewDelegation(Options, DelegationConfig) (*Delegation, error) {
-	return nil, errors.New("acting for callers (as: caller) is not in this release on Windows: run the agent for this API on Linux")
+// systemConf is this machine's Kerberos configuration: the file of MIT's programs if there is one, else the domain of which the
+// machine is a member, whose domain controllers are found by DNS.
+func systemConf() (*kerberos.Conf, error) {
+	path := filepath.Join(os.Getenv("ProgramData"), "MIT", "Kerberos5", "krb5.ini")
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return kerberos.LoadConf(path)
+	}
+	domain := machineDomain()
+	if domain == "" || strings.ContainsAny(domain, " \t\r\n#;={}[]") {
+		return kerberos.ParseConf(nil)
+	}
+	return kerberos.ParseConf([]byte("[libdefaults]\ndefault_realm = " + strings.ToUpper(domain) + "\n"))
 }
 
-// For implements the same as elsewhere.
-func (*Delegation) For(context.Context, Person) (Credential, error) {
-	return nil, errors.New("not in this release on Windows")
+// machineDomain is the machine's primary DNS suffix, which is its domain's name unless an admin has set another; "" for none.
+func machineDomain() string {
+	buf := make([]uint16, 256)
+	n := uint32(len(buf))
+	if err := windows.GetComputerNameEx(windows.ComputerNameDnsDomain, &buf[0], &n); err != nil {
+		return ""
+	}
+	return windows.UTF16ToString(buf[:n])
+}
+
+// newActor takes the account with a keytab or a password if one is named, else the account that the process runs as.
+func newActor(o Options, c DelegationConfig) (actor, error) {
+	if c.Account.User != "" || c.Service != (ServiceSource{}) {
+		return newTransition(o, c)
+	}
+	return newLSA(o)
 }

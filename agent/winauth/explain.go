@@ -1,5 +1,3 @@
-//go:build !windows
-
 package winauth
 
 import (
@@ -108,7 +106,23 @@ func explainCode(k *kerberos.KDCError, who, spn string) (Kind, string) {
 
 // blocked names the reason why an account may not sign on, from the NTSTATUS or else from the code.
 func blocked(k *kerberos.KDCError, who string) string {
-	switch k.NTStatus {
+	if reason := blockedBy(k.NTStatus, who); reason != "" {
+		return reason
+	}
+	switch k.Code {
+	case errorcode.KDC_ERR_KEY_EXPIRED:
+		return "the password of " + who + " has expired or must be changed: set a new one that does not expire"
+	case errorcode.KDC_ERR_NAME_EXP:
+		return who + " has expired: set its account expiry"
+	case errorcode.KDC_ERR_POLICY:
+		return "a policy of the domain keeps " + who + " from signing on here or now"
+	}
+	return who + " is disabled, locked or expired: look at the account in Active Directory"
+}
+
+// blockedBy names the reason that an NTSTATUS gives; "" if it gives none.
+func blockedBy(status uint32, who string) string {
+	switch status {
 	case statusDisabled:
 		return who + " is disabled: enable it in Active Directory"
 	case statusLocked:
@@ -122,13 +136,5 @@ func blocked(k *kerberos.KDCError, who string) string {
 	case statusWorkstation:
 		return who + " may not sign on from this machine"
 	}
-	switch k.Code {
-	case errorcode.KDC_ERR_KEY_EXPIRED:
-		return "the password of " + who + " has expired or must be changed: set a new one that does not expire"
-	case errorcode.KDC_ERR_NAME_EXP:
-		return who + " has expired: set its account expiry"
-	case errorcode.KDC_ERR_POLICY:
-		return "a policy of the domain keeps " + who + " from signing on here or now"
-	}
-	return who + " is disabled, locked or expired: look at the account in Active Directory"
+	return ""
 }

@@ -40,11 +40,11 @@ type Options struct {
 	// Mutual demands that the server prove itself, which only Kerberos can: then NTLM is not used. Without it, a proof that
 	// is there is verified, and none is accepted, since many servers send none.
 	Mutual bool
-	// Krb5Config is the path of a krb5.conf, "" for /etc/krb5.conf; Krb5Text is its text and goes first. Not used on
-	// Windows.
+	// Krb5Config is the path of a krb5.conf, "" for the system's; Krb5Text is its text and goes first. Not used where Windows
+	// makes the tokens.
 	Krb5Config string
 	Krb5Text   []byte
-	// Dial opens connections to KDCs; nil is net.Dialer's. Not used on Windows.
+	// Dial opens connections to KDCs; nil is net.Dialer's. Not used where Windows makes the tokens.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Clock is time.Now if nil.
 	Clock func() time.Time
@@ -52,8 +52,8 @@ type Options struct {
 	Log *slog.Logger
 }
 
-// ServiceSource says where the service account's own credential comes from off Windows. With neither Keytab nor CCache
-// it is /etc/krb5.keytab. On Windows all of it must be empty: the credential is that of the process.
+// ServiceSource says where the service account's own credential comes from. With neither Keytab nor CCache it is
+// /etc/krb5.keytab, and on Windows that of the process.
 type ServiceSource struct {
 	Keytab string
 	// Principal picks one of the keytab's ("svc-gw@CORP.EXAMPLE"); "" is the keytab's first.
@@ -62,7 +62,7 @@ type ServiceSource struct {
 	CCache string
 }
 
-// Account is a named account with a password or a keytab (not on Windows) of its own.
+// Account is a named account with a password or a keytab of its own.
 type Account struct {
 	// User is "CORP\\svc" or "svc@corp.example".
 	User string

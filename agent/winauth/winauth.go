@@ -2,8 +2,9 @@
 // with channel bindings and mutual authentication (RFC 4559, RFC 4178, RFC 4121, RFC 5929, MS-NLMP, MS-KILE).
 //
 // It makes and checks tokens; it opens no HTTP connection and sends no request. agent/upstream owns the connections and
-// drives one Handshake for each connection (or, where the server authenticates each request, for each request). On
-// Windows the tokens come from SSPI, elsewhere from a keytab, a credential cache or a password.
+// drives one Handshake for each connection (or, where the server authenticates each request, for each request). The tokens
+// are made here from a keytab, a credential cache or a password (credential, handshake, transition), or on Windows by the
+// system, for a password, the process's own account, or a person in whose name that acts (sspi*, lsa, session).
 package winauth
 
 import (

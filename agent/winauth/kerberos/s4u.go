@@ -121,6 +121,13 @@ func (c *Client) User(ctx context.Context, name Principal) (*User, error) {
 	})
 }
 
+// Self asks the KDC who the account itself is, as it asks about others: the answer shows whether it may pass such tickets on.
+func (c *Client) Self(ctx context.Context) (*User, error) {
+	return withTGT(ctx, c, func(tgt *credential) (*User, error) {
+		return c.toSelf(ctx, tgt, Principal{Name: strings.Join(tgt.cname.NameString, "/"), Realm: tgt.crealm})
+	})
+}
+
 // TicketFor gives a ticket for a service in the name of a user (S4U2Proxy, MS-SFU), a kept one or the KDC's.
 func (c *Client) TicketFor(ctx context.Context, u *User, spn string) (*Ticket, error) {
 	if !u.forwardable {

@@ -227,7 +227,7 @@ func loadCache(path string) (*credentials.CCache, error) {
 
 // CachePrincipal gives the owner of a credential cache.
 func CachePrincipal(path string) (Principal, error) {
-	if kind, _, ok := strings.Cut(path, ":"); ok && kind != "FILE" && kind == strings.ToUpper(kind) {
+	if kind, _, ok := strings.Cut(path, ":"); ok && kind != "FILE" && len(kind) > 1 && kind == strings.ToUpper(kind) { // C: is a drive
 		return Principal{}, fmt.Errorf("credential caches of kind %s cannot be read: use a FILE", kind)
 	}
 	cc, err := loadCache(path)

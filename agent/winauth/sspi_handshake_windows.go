@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// maxLegs bounds the tokens of one handshake.
-	maxLegs = 4
+	// maxSSPILegs bounds the tokens of one handshake.
+	maxSSPILegs = 4
 	// maxOutput is the largest token that Windows can be configured to make (MaxTokenSize).
 	maxOutput = 64 << 10
 )
@@ -23,9 +23,9 @@ const (
 // wantedFlags: mutual authentication, never delegation.
 const wantedFlags = sspi.ISC_REQ_MUTUAL_AUTH | sspi.ISC_REQ_CONNECTION
 
-// handshake is one sign-on on Windows.
-type handshake struct {
-	cred   *credential
+// sspiHandshake is one sign-on on Windows.
+type sspiHandshake struct {
+	cred   *sspiCredential
 	target Target
 	spn    string
 
@@ -42,16 +42,16 @@ type handshake struct {
 }
 
 // String, GoString and LogValue keep keys and tokens out of logs: fmt would walk into the fields.
-func (h *handshake) String() string { return "sign-on of " + h.cred.id + " to " + h.spn }
+func (h *sspiHandshake) String() string { return "sign-on of " + h.cred.id + " to " + h.spn }
 
 // GoString is for %#v.
-func (h *handshake) GoString() string { return h.String() }
+func (h *sspiHandshake) GoString() string { return h.String() }
 
 // LogValue is for slog.
-func (h *handshake) LogValue() slog.Value { return slog.StringValue(h.String()) }
+func (h *sspiHandshake) LogValue() slog.Value { return slog.StringValue(h.String()) }
 
 // Protocol implements Handshake.
-func (h *handshake) Protocol() string {
+func (h *sspiHandshake) Protocol() string {
 	switch {
 	case h.legs == 0:
 		return ""
@@ -63,13 +63,13 @@ func (h *handshake) Protocol() string {
 	return "kerberos"
 }
 
-func (h *handshake) fail(err error) (Token, error) {
+func (h *sspiHandshake) fail(err error) (Token, error) {
 	h.failed = err
 	return Token{}, err
 }
 
 // Ahead implements Handshake.
-func (h *handshake) Ahead(context.Context) (Token, error) {
+func (h *sspiHandshake) Ahead(context.Context) (Token, error) {
 	if h.failed != nil || h.legs > 0 || h.cred.options.Protocol == NTLM {
 		return Token{}, h.failed
 	}
@@ -82,18 +82,18 @@ func (h *handshake) Ahead(context.Context) (Token, error) {
 	return h.send(h.take())
 }
 
-func (h *handshake) take() []byte {
+func (h *sspiHandshake) take() []byte {
 	t := h.first
 	h.first = nil
 	return t
 }
 
 // Answer implements Handshake.
-func (h *handshake) Answer(_ context.Context, values []string) (Token, error) {
+func (h *sspiHandshake) Answer(_ context.Context, values []string) (Token, error) {
 	if h.failed != nil {
 		return Token{}, h.failed
 	}
-	if h.legs >= maxLegs {
+	if h.legs >= maxSSPILegs {
 		return h.fail(&Error{Kind: Rejected, Err: fmt.Errorf("%s keeps asking after %d tokens", h.spn, h.legs)})
 	}
 	list := parseChallenges(values)
@@ -109,7 +109,7 @@ func (h *handshake) Answer(_ context.Context, values []string) (Token, error) {
 	}
 	out, err := h.update(c.token)
 	if err != nil {
-		return h.fail(explain(err, h.cred.id, h.spn))
+		return h.fail(h.cred.explain(err, h.spn))
 	}
 	if len(out) == 0 {
 		return h.fail(h.rejected())
@@ -118,7 +118,7 @@ func (h *handshake) Answer(_ context.Context, values []string) (Token, error) {
 }
 
 // begin answers the first 401.
-func (h *handshake) begin(list []challenge) (Token, error) {
+func (h *sspiHandshake) begin(list []challenge) (Token, error) {
 	scheme := ""
 	_, negotiate := find(list, "negotiate")
 	_, ntlmToo := find(list, "ntlm")
@@ -145,7 +145,7 @@ func (h *handshake) begin(list []challenge) (Token, error) {
 }
 
 // start makes the context and its first token.
-func (h *handshake) start(scheme string) error {
+func (h *sspiHandshake) start(scheme string) error {
 	if h.cred.password != nil {
 		if err := h.cred.refused.check(h.cred.id, h.spn, h.cred.options.Clock()); err != nil {
 			return err
@@ -167,7 +167,7 @@ func (h *handshake) start(scheme string) error {
 	runtime.AddCleanup(h, func(c *sspi.Context) { _ = c.Release() }, h.context)
 	out, err := h.update(nil)
 	if err != nil {
-		return explain(err, h.cred.id, h.spn)
+		return h.cred.explain(err, h.spn)
 	}
 	h.isNTLM = bytes.Contains(out, []byte("NTLMSSP\x00"))
 	if h.isNTLM && (h.cred.options.Protocol == Kerberos || h.cred.options.Mutual) {
@@ -182,7 +182,7 @@ func (h *handshake) start(scheme string) error {
 
 // update is one call of InitializeSecurityContext. The first has no input, or only the channel binding: an empty token
 // buffer is not the same as none to every implementation.
-func (h *handshake) update(in []byte) ([]byte, error) {
+func (h *sspiHandshake) update(in []byte) ([]byte, error) {
 	binding, err := bindingFor(h.cred.options.ChannelBinding, h.target.TLS)
 	if err != nil {
 		return nil, err
@@ -204,7 +204,13 @@ func (h *handshake) update(in []byte) ([]byte, error) {
 	var outBuf [1]sspi.SecBuffer
 	outBuf[0].Set(sspi.SECBUFFER_TOKEN, out)
 	output := sspi.NewSecBufferDesc(outBuf[:])
-	ret := h.context.Update(h.spn16, output, input)
+	var ret syscall.Errno
+	if err := h.cred.person.run(func() error {
+		ret = h.context.Update(h.spn16, output, input)
+		return nil
+	}); err != nil {
+		return nil, err
+	}
 	if ret == sspi.SEC_I_COMPLETE_NEEDED || ret == sspi.SEC_I_COMPLETE_AND_CONTINUE {
 		done := ret == sspi.SEC_I_COMPLETE_NEEDED
 		if ret = sspi.CompleteAuthToken(h.context.Handle, output); ret == sspi.SEC_E_OK && !done {
@@ -231,7 +237,7 @@ func channelBindings(data []byte) []byte {
 	return append(b, data...)
 }
 
-func (h *handshake) send(token []byte) (Token, error) {
+func (h *sspiHandshake) send(token []byte) (Token, error) {
 	h.legs++
 	scheme := "Negotiate"
 	if h.scheme == "ntlm" {
@@ -243,7 +249,7 @@ func (h *handshake) send(token []byte) (Token, error) {
 	return Token{Value: header(scheme, token), Opening: opening}, nil
 }
 
-func (h *handshake) rejected() error {
+func (h *sspiHandshake) rejected() error {
 	if h.cred.password != nil && h.complete {
 		h.cred.refused.result(h.spn, false, h.cred.options.Clock())
 	}
@@ -255,7 +261,7 @@ func (h *handshake) rejected() error {
 }
 
 // Finish implements Handshake.
-func (h *handshake) Finish(values []string) error {
+func (h *sspiHandshake) Finish(values []string) error {
 	if h.failed != nil || h.legs == 0 {
 		return h.failed
 	}
@@ -273,12 +279,12 @@ func (h *handshake) Finish(values []string) error {
 		return h.failed
 	}
 	if _, err := h.update(c.token); err != nil {
-		h.failed = h.notMutual(explain(err, h.cred.id, h.spn))
+		h.failed = h.notMutual(h.cred.explain(err, h.spn))
 	}
 	return h.failed
 }
 
-func (h *handshake) notMutual(err error) error {
+func (h *sspiHandshake) notMutual(err error) error {
 	return &Error{
 		Kind: NotMutual, Err: fmt.Errorf("%s did not prove itself: %w", h.spn, err),
 		Mend: "this may be another server than meant; if the server cannot prove itself, set mutual to false",

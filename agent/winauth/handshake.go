@@ -1,5 +1,3 @@
-//go:build !windows
-
 package winauth
 
 import (
@@ -28,7 +26,7 @@ const (
 	sentType3                 // NTLM's answer, a complete token
 )
 
-// handshake is one sign-on off Windows.
+// handshake is one sign-on of a credential.
 type handshake struct {
 	cred   *credential
 	target Target

@@ -18,12 +18,13 @@ import (
 // Only the root package of alexbrainman/sspi is used: importing its ntlm package panics in init where Windows has no
 // NTLM package, which would end every command of the agent.
 
-// credential is a Credential on Windows: SSPI does the work.
-type credential struct {
+// sspiCredential is a Credential on Windows: SSPI does the work.
+type sspiCredential struct {
 	id       string
 	options  Options
 	name     name
-	password func() (string, error) // nil for the process's own account
+	password func() (string, error) // nil for the process's own account, and for a person
+	person   *session               // in whose session Windows signs on; nil for the process's own
 	refused  holds
 	salt     [16]byte
 
@@ -39,38 +40,39 @@ type handle struct {
 	pkg  string
 }
 
-// NewService gives the account that the process runs as: a gMSA, a domain account, or the machine's.
+// NewService gives the account that the process runs as: a gMSA, a domain account, or the machine's. With a keytab or a
+// credential cache it is that one's, and Windows is not asked.
 func NewService(o Options, src ServiceSource) (Credential, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
 	if src != (ServiceSource{}) {
-		return nil, errors.New("on Windows the service's own account is used: no keytab, principal or credential cache")
+		return keyedService(o, src)
 	}
 	u, err := user.Current()
 	if err != nil {
 		return nil, fmt.Errorf("find out which account this process runs as: %w", err)
 	}
-	return ready(&credential{id: u.Username, options: o})
+	return ready(&sspiCredential{id: u.Username, options: o})
 }
 
-// NewAccount gives the credential of a named account.
+// NewAccount gives the credential of a named account: with a password by Windows, with a keytab without it.
 func NewAccount(o Options, a Account) (Credential, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
 	if a.Keytab != "" || a.Password == nil {
-		return nil, errors.New("on Windows an account needs a password and can have no keytab")
+		return keyedAccount(o, a)
 	}
 	n, err := parseName(a.User)
 	if err != nil {
 		return nil, err
 	}
-	return ready(&credential{id: n.identity(), options: o, name: n, password: a.Password})
+	return ready(&sspiCredential{id: n.identity(), options: o, name: n, password: a.Password})
 }
 
 // ready makes sure that the SSPI package is there.
-func ready(c *credential) (Credential, error) {
+func ready(c *sspiCredential) (Credential, error) {
 	_, _ = rand.Read(c.salt[:]) // never fails
 	if _, err := sspi.QueryPackageInfo(c.pkg()); err != nil {
 		return nil, fmt.Errorf("this Windows has no security package %s: %w", c.pkg(), err)
@@ -78,32 +80,35 @@ func ready(c *credential) (Credential, error) {
 	return c, nil
 }
 
-func (c *credential) pkg() string {
-	if c.options.Protocol == NTLM {
+func (c *sspiCredential) pkg() string {
+	switch {
+	case c.person != nil:
+		return kerberosPackage // nothing but constrained delegation may stand for a person
+	case c.options.Protocol == NTLM:
 		return sspi.NTLMSP_NAME
 	}
 	return sspi.NEGOSSP_NAME
 }
 
 // Identity implements Credential.
-func (c *credential) Identity() string { return c.id }
+func (c *sspiCredential) Identity() string { return c.id }
 
 // String keeps everything but the name out of logs.
-func (c *credential) String() string { return c.id }
+func (c *sspiCredential) String() string { return c.id }
 
 // GoString is for %#v.
-func (c *credential) GoString() string { return c.id }
+func (c *sspiCredential) GoString() string { return c.id }
 
 // LogValue is for slog.
-func (c *credential) LogValue() slog.Value { return slog.StringValue(c.id) }
+func (c *sspiCredential) LogValue() slog.Value { return slog.StringValue(c.id) }
 
 // Handshake implements Credential.
-func (c *credential) Handshake(t Target) Handshake {
-	return &handshake{cred: c, target: t, spn: t.spn()}
+func (c *sspiCredential) Handshake(t Target) Handshake {
+	return &sspiHandshake{cred: c, target: t, spn: t.spn()}
 }
 
 // acquire gives a credentials handle for a package.
-func (c *credential) acquire(pkg string) (*handle, error) {
+func (c *sspiCredential) acquire(pkg string) (*handle, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var print [32]byte
@@ -120,7 +125,7 @@ func (c *credential) acquire(pkg string) (*handle, error) {
 	}
 	cred, err := c.open(pkg, secret)
 	if err != nil {
-		return nil, explain(err, c.id, "")
+		return nil, c.explain(err, "")
 	}
 	h := &handle{cred: cred, pkg: pkg}
 	runtime.AddCleanup(h, func(x *sspi.Credentials) { _ = x.Release() }, cred)
@@ -129,9 +134,14 @@ func (c *credential) acquire(pkg string) (*handle, error) {
 }
 
 // open calls AcquireCredentialsHandle, with the password only for the time of the call.
-func (c *credential) open(pkg, secret string) (*sspi.Credentials, error) {
+func (c *sspiCredential) open(pkg, secret string) (*sspi.Credentials, error) {
 	if c.password == nil {
-		return sspi.AcquireCredentials("", pkg, sspi.SECPKG_CRED_OUTBOUND, nil)
+		var cred *sspi.Credentials
+		err := c.person.run(func() (err error) {
+			cred, err = sspi.AcquireCredentials("", pkg, sspi.SECPKG_CRED_OUTBOUND, nil)
+			return err
+		})
+		return cred, err
 	}
 	account, domain := c.name.user, c.name.domain
 	if c.name.suffix != "" {

@@ -19,10 +19,11 @@ const (
 	secTimeSkew           = syscall.Errno(0x80090324)
 	secDowngrade          = syscall.Errno(0x80090350)
 	secBadBindings        = syscall.Errno(0x80090346)
+	secDelegationPolicy   = syscall.Errno(0x8009035E)
 )
 
-// explain turns an error of SSPI into an Error that says what to do.
-func explain(err error, who, spn string) error {
+// explainSSPI turns an error of SSPI into an Error that says what to do.
+func explainSSPI(err error, who, spn string) error {
 	if own, ok := errors.AsType[*Error](err); ok {
 		return own
 	}
@@ -54,4 +55,22 @@ func explain(err error, who, spn string) error {
 		e.Mend = "something between here and the API ends TLS, so that the channel binding is of another certificate"
 	}
 	return e
+}
+
+// explain does so for this credential. In a person's name, what Windows has no credentials for is what nobody may delegate.
+func (c *sspiCredential) explain(err error, spn string) error {
+	e := explainSSPI(err, c.id, spn)
+	code, _ := errors.AsType[syscall.Errno](err)
+	own, ok := errors.AsType[*Error](e)
+	if c.person == nil || !ok {
+		return e
+	}
+	switch code {
+	case secNoCredentials, secUnknownCredentials, secLogonDenied, secDelegationPolicy:
+		own.Kind = NoDelegation
+		own.Mend = "let the account of the service act for people towards " + spn + ": in Active Directory Users and Computers, tab Delegation, " +
+			"\"Trust this user for delegation to specified services only\" with \"Use any authentication protocol\", and add the SPN; " +
+			"see too that " + c.id + " is not marked \"Account is sensitive and cannot be delegated\""
+	}
+	return own
 }

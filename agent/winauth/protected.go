@@ -1,5 +1,3 @@
-//go:build !windows
-
 package winauth
 
 import "strings"
