@@ -147,10 +147,11 @@ func (a *Agent) auth(c *Config, from *API) (upstream.Auth, error) {
 		p := &passwords{config: c, windows: auth.Windows, guard: a.guard, make: a.deps.windowsCredential, kept: map[string]*keptLogon{}}
 		return upstream.Auth{Kind: upstream.WindowsAuth, SPN: auth.Windows.SPN, Windows: p.signOn}, nil
 	case from.ActsForCallers():
-		people, err := a.delegation(c, auth.Windows)
+		acts, err := a.delegation(c, auth.Windows)
 		if err != nil {
 			return upstream.Auth{}, fmt.Errorf("windows authentication as caller: %w", err)
 		}
+		people := &people{acts: acts}
 		return upstream.Auth{Kind: upstream.WindowsAuth, SPN: auth.Windows.SPN, Windows: people.signOn}, nil
 	case auth.Windows != nil:
 		cred, err := a.credential(c, auth.Windows)

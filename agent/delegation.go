@@ -24,7 +24,7 @@ type people struct {
 	}
 }
 
-func (a *Agent) delegation(c *Config, w *Windows) (*people, error) {
+func (a *Agent) delegation(c *Config, w *Windows) (*winauth.Delegation, error) {
 	o := winauth.Options{
 		Protocol: winauth.Protocol(w.Protocol), ChannelBinding: winauth.ChannelBinding(w.ChannelBinding), Mutual: w.Mutual,
 		Krb5Config: a.deps.path(c.Kerberos.Config), Log: a.deps.Log,
@@ -43,8 +43,18 @@ func (a *Agent) delegation(c *Config, w *Windows) (*people, error) {
 			return nil, err
 		}
 	}
-	acts, err := winauth.NewDelegation(o, d)
-	return &people{acts: acts}, err
+	return winauth.NewDelegation(o, d)
+}
+
+// TryDelegation finds out, without any caller, whether the account that acts for an API's callers (as: caller) can act for
+// somebody. It says who that is, and by what it acts: the agent's own Kerberos, or Windows.
+func TryDelegation(ctx context.Context, c *Config, from *API, d Deps) (account, way string, err error) {
+	a := &Agent{config: *c, deps: d, log: d.logger()}
+	acts, err := a.delegation(c, from.Auth.Windows)
+	if err != nil {
+		return "", "", err
+	}
+	return acts.String(), acts.Way(), acts.Ready(ctx)
 }
 
 // signOn is upstream.Auth.Windows.

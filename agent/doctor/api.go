@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,6 +52,9 @@ func (p *patient) examineAPI(ctx context.Context, a *agent.API) []Finding {
 	reached := !slices.ContainsFunc(list, func(f Finding) bool { return f.Status == Fail && !strings.HasSuffix(f.ID, ".auth") })
 	secrets := p.missing(a)
 	list = append(list, secrets...)
+	if a.ActsForCallers() && len(secrets) == 0 {
+		list = append(list, p.delegation(ctx, a))
+	}
 	call := Finding{ID: id + ".call", Tried: "call it as the agent does"}
 	switch {
 	case a.Check == "":
@@ -234,6 +238,24 @@ func (p *patient) call(ctx context.Context, a *agent.API) Finding {
 	}
 	said := fmt.Sprintf("%d %s%s", t.Status, http.StatusText(t.Status), as)
 	return judgeCall(f, t.Status, said)
+}
+
+// delegation finds out whether the account that acts for callers can act for anybody, before there is any.
+func (p *patient) delegation(ctx context.Context, a *agent.API) Finding {
+	f := Finding{ID: "api." + a.Name + ".delegation", Tried: "whether callers can be acted for"}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	account, way, err := agent.TryDelegation(ctx, p.config, a, p.deps)
+	if way != "" {
+		f.Tried = account + " acts for callers, by " + way
+	}
+	if e, ok := errors.AsType[*winauth.Error](err); ok {
+		return f.is(Fail, string(e.Kind)+": "+e.Err.Error(), cmp.Or(e.Mend, "correct auth.windows"))
+	}
+	if err != nil {
+		return f.is(Fail, err.Error(), "correct auth.windows, and kerberos at the top of agent.yaml")
+	}
+	return f.ok("it signs on, and may act for callers; towards which services, a call with --caller shows")
 }
 
 // mendCaller says how an API is tried that is called in callers' names.

@@ -161,6 +161,12 @@ func TestLabActsForCallers(t *testing.T) {
 			t.Errorf("check --caller %q does not say %q: %s", person, want, out)
 		}
 	}
+	for api, want := range map[string]string{"kerb": "it signs on, and may act for callers", "upn": "own Kerberos", "untrusted": "Use any authentication protocol"} {
+		out, _ := b.command("", b.agentEnv, b.bin.agent, "check", "--json", "--api", api, "--config", b.path("agent.yaml"))
+		if !strings.Contains(string(out), `"api.`+api+`.delegation"`) || !strings.Contains(string(out), want) {
+			t.Errorf("check of %s does not say %q: %s", api, want, out)
+		}
+	}
 	log := b.logs["agent"].String()
 	for _, reason := range []string{"sensitive and cannot be delegated", "Domain Admins", "upn_suffixes", "allow_groups", "deny_groups", "msDS-AllowedToDelegateTo", "Use any authentication protocol"} {
 		if !strings.Contains(log, reason) {
