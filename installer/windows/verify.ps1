@@ -12,6 +12,10 @@ Exit codes: 0 nothing failed, 1 something failed, 2 it could not begin (no admin
 .PARAMETER Api
 The name of an API in agent.yaml that has a check (check: GET /health): it is called, with its sign-on.
 
+.PARAMETER Caller
+A person (user principal name or SID) in whose name an API with as: caller is called; with -Api. The call is made as whoever runs
+this, which tries the way with a keytab or a secret. For the way by Windows, run it in a console of the service's account, or use -Url.
+
 .PARAMETER Url
 The URL of an operation of a connector at the relay that needs no key: it is called, and so the running service has to sign on.
 
@@ -24,6 +28,7 @@ powershell -ExecutionPolicy Bypass -File verify.ps1 -Url https://relay.example.c
 [CmdletBinding()]
 param(
     [string]$Api,
+    [string]$Caller,
     [string]$Url,
     [switch]$Disrupt,
     [switch]$Json
@@ -148,19 +153,45 @@ Test-Item 'Windows keeps the password of the managed account' {
     }
     'marked (no ActiveDirectory module here to ask more)'
 }
-Test-Item 'the account may log on as a service' {
-    if ($account -match '^NT (SERVICE|AUTHORITY)\\') { return }
+# Get-Rights gives the lines of the machine's policy that say who has which right.
+function Get-Rights {
     $file = Join-Path $env:TEMP ('sallyport-{0}.inf' -f [guid]::NewGuid())
     try {
         $null = & secedit.exe /export /areas USER_RIGHTS /cfg $file
-        $line = @(Get-Content -LiteralPath $file | Where-Object { $_ -match '^SeServiceLogonRight\s*=' })
-        $denied = @(Get-Content -LiteralPath $file | Where-Object { $_ -match '^SeDenyServiceLogonRight\s*=' })
+        @(Get-Content -LiteralPath $file | Where-Object { $_ -match '^Se\w+\s*=' })
     }
     finally { Remove-Item -LiteralPath $file -ErrorAction SilentlyContinue }
+}
+
+# Assert-Right throws unless one of some SIDs, or the account by its name, has a right.
+function Assert-Right([string[]]$Policy, [string]$Right, [string[]]$Sids) {
+    $line = "$(@($Policy | Where-Object { $_ -match "^$Right\s*=" }))"
+    $who = @($line -replace '^\w+\s*=\s*' -split ',' | ForEach-Object { $_.Trim().TrimStart('*') })
     $short = ($account -split '\\')[-1]
-    if ("$denied" -match [regex]::Escape($accountSid)) { throw 'it is denied that right' }
-    if ("$line" -notmatch [regex]::Escape($accountSid) -and "$line" -notmatch [regex]::Escape($short)) { throw "not named in: $line" }
+    if (-not ($who | Where-Object { $Sids -contains $_ -or $_ -eq $account -or $_ -eq $short })) { throw "$account is not named in: $Right = $($who -join ',')" }
+}
+
+Test-Item 'the account may log on as a service' {
+    if ($account -match '^NT (SERVICE|AUTHORITY)\\') { return }
+    $policy = Get-Rights
+    if ("$(@($policy | Where-Object { $_ -match '^SeDenyServiceLogonRight\s*=' }))" -match [regex]::Escape($accountSid)) { throw 'it is denied that right' }
+    Assert-Right $policy 'SeServiceLogonRight' @($accountSid)
     'SeServiceLogonRight'
+}
+# Without a keytab or a secret, as: caller goes by Windows, which wants more of the account than a service usually has.
+Test-Item 'the account may act for callers by Windows (as: caller without a key)' {
+    $file = Join-Path $Folder 'agent.yaml'
+    if (-not (Test-Path -LiteralPath $file)) { return }
+    $text = @(Get-Content -LiteralPath $file | Where-Object { $_ -notmatch '^\s*#' }) -join "`n"
+    if ($text -notmatch 'as:\s*[''"]?caller[''"]?\s*([,}\r\n]|$)') { return }
+    $policy = Get-Rights
+    try {
+        Assert-Right $policy 'SeTcbPrivilege' @($accountSid, $serviceSid)
+        # Every service has it (S-1-5-6), and so have administrators.
+        Assert-Right $policy 'SeImpersonatePrivilege' @($accountSid, $serviceSid, 'S-1-5-6', $Administrators)
+    }
+    catch { throw "$($_.Exception.Message); needed unless the APIs with as: caller name a keytab or a secret" }
+    'SeTcbPrivilege, SeImpersonatePrivilege'
 }
 Test-Item 'it is restarted after a failure' {
     $said = (& sc.exe qfailure $Name) -join "`n"
@@ -263,6 +294,7 @@ Test-Item 'the system''s own proxy setting (WinHTTP)' { ((& netsh.exe winhttp sh
 
 $check = @('check', '--json')
 if ($Api) { $check += '--api', $Api }
+if ($Caller) { $check += '--caller', $Caller }
 try {
     foreach ($finding in @((Invoke-Agent $check).Said | ConvertFrom-Json) | ForEach-Object { $_ }) {
         $status = @{ ok = 'PASS'; fail = 'FAIL'; warn = 'WARN'; skip = 'SKIP' }[$finding.status]
