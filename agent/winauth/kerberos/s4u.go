@@ -105,7 +105,9 @@ func (u *User) GoString() string { return u.String() }
 // Delegable says whether the KDC lets the account be acted for by this service account.
 func (u *User) Delegable() bool { return u.forwardable }
 
-func (p Principal) key() string { return strings.ToLower(p.String()) + fmt.Sprint(p.Enterprise) }
+func (p Principal) key() string {
+	return strings.ToLower(p.Name+"@"+p.Realm) + fmt.Sprint(p.Enterprise)
+}
 
 // User asks the KDC who somebody is, whose identity the caller of this function has proved. What it says is kept for an hour,
 // and longer while no KDC answers. The Client needs Config.Delegate.

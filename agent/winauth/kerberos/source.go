@@ -36,7 +36,13 @@ type Principal struct {
 	Enterprise bool
 }
 
-func (p Principal) String() string { return p.Name + "@" + p.Realm }
+// String writes the name as people do: an enterprise name has its domain in it.
+func (p Principal) String() string {
+	if p.Enterprise {
+		return p.Name
+	}
+	return p.Name + "@" + p.Realm
+}
 
 func (p Principal) wire() types.PrincipalName {
 	if p.Enterprise {
