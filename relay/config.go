@@ -219,7 +219,7 @@ func (c *Config) check(d *configs.Doc) {
 	c.checkTraces(d)
 	c.checkAdmin(d)
 	for i, s := range c.TrustedProxies {
-		if _, err := parseNetwork(s); err != nil {
+		if _, err := connector.ParseNetwork(s); err != nil {
 			d.Errorf(fmt.Sprintf("trusted_proxies[%d]", i), "%q is neither an address nor a network (write 10.0.0.0/8)", s)
 		}
 	}
@@ -296,27 +296,12 @@ func isHostPort(s string) bool {
 	return err == nil && host != "" && notOne == nil && n > 0
 }
 
-func parseNetwork(s string) (netip.Prefix, error) {
-	if p, err := netip.ParsePrefix(s); err == nil {
-		return p.Masked(), nil
-	}
-	addr, err := netip.ParseAddr(s)
-	if err != nil {
-		return netip.Prefix{}, err
-	}
-	return netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()), nil
-}
-
 func (c *Config) trusted() (connector.Trusted, error) {
-	var t connector.Trusted
-	for _, s := range c.TrustedProxies {
-		p, err := parseNetwork(s)
-		if err != nil {
-			return nil, fmt.Errorf("trusted_proxies: %w", err)
-		}
-		t = append(t, p)
+	list, err := connector.ParseNetworks(c.TrustedProxies)
+	if err != nil {
+		return nil, fmt.Errorf("trusted_proxies: %w", err)
 	}
-	return t, nil
+	return list, nil
 }
 
 func (c *Config) listen() string {

@@ -43,7 +43,7 @@ func (p *program) connectorClient(arg string) (c *admin.Client, gateway, name st
 type wanted struct {
 	name, header, query, outcome, body, rate string
 	concurrent                               int
-	auth, hosts, origins                     []string
+	auth, hosts, origins, from               []string
 	timeout                                  time.Duration
 	change, dry, alone                       bool
 
@@ -62,7 +62,9 @@ set'), --auth key,oauth2 either of them, --auth key+oauth2 both; --auth none let
 called is decided by the agent's allow-list.
 
 --auth key+windows demands the caller's own Windows user name and password besides a key. The relay passes them on unread; the
-agent signs on with them (as: caller-password). windows without a key needs --password-alone.
+agent signs on with them (as: caller-password). windows without a key needs --from, or --password-alone.
+
+--from 203.0.113.0/24 admits callers of these networks alone, whatever they show.
 
 Access tokens are those of one OpenID Connect issuer (--issuer) or one Microsoft Entra ID tenant (--entra-tenant), for this API
 (--audience). --allow-client, --scope, --role, --claim, --app-only and --user-only say more closely whose; with both --scope and
@@ -71,6 +73,7 @@ Access tokens are those of one OpenID Connect issuer (--issuer) or one Microsoft
 With --change a connector that is published gets the settings given here, all of them, and keeps its URL and keys; a
 setting that is not given goes back to its default. What has changed is listed; --dry-run lists it and changes nothing.`,
 		Example: `  sallyport-relay connector publish plant1/orders --auth key
+  sallyport-relay connector publish plant1/orders --auth key --from 203.0.113.0/24
   sallyport-relay connector publish plant1/orders --auth key --header X-Orders-Key --host orders.example.com
   sallyport-relay connector publish plant1/orders --auth oauth2 --entra-tenant 72f988bf-86f1-41af-91ab-2d7cd011db47 \
       --audience api://6f0a4c1e-2f5b-4a7e-9c55-0d3a8e1b7f10 --scope Orders.Read
@@ -104,7 +107,8 @@ setting that is not given goes back to its default. What has changed is listed; 
 	f.StringVar(&w.name, "name", "", "the connector's `name` in the URL; default: the API's")
 	f.StringVar(&w.header, "header", "", "the header that carries the key; default: X-API-Key")
 	f.StringVar(&w.query, "query", "", "a query `parameter` that may carry the key too")
-	f.BoolVar(&w.alone, "password-alone", false, "windows: demand no key, so that anybody who knows the URL can try passwords")
+	f.StringSliceVar(&w.from, "from", nil, "a `network` or address from which alone it may be called (several: repeat)")
+	f.BoolVar(&w.alone, "password-alone", false, "windows: demand neither a key nor an address, so that anybody who knows the URL can try passwords")
 	f.StringSliceVar(&w.hosts, "host", nil, "a host name of the connector's own (several: repeat)")
 	f.StringSliceVar(&w.origins, "cors-origin", nil, "an `origin` whose pages may call, or * (several: repeat)")
 	f.StringVar(&w.body, "body-limit", "", "the largest request body, such as 20MB; default: the relay's")
@@ -138,8 +142,12 @@ func (w wanted) connector(path string) (connector.Connector, error) {
 	if err != nil {
 		return connector.Connector{}, usagef("--rate: %w", err)
 	}
+	from, err := connector.ParseNetworks(w.from)
+	if err != nil {
+		return connector.Connector{}, usagef("--from: %w", err)
+	}
 	c := connector.Connector{
-		Rate: rate, Concurrent: w.concurrent,
+		From: from, Rate: rate, Concurrent: w.concurrent,
 		Gateway: gw, API: api, Name: cmp.Or(w.name, api), Auth: w.auth, KeyHeader: w.header, KeyQuery: w.query, PasswordAlone: w.alone,
 		Hosts: w.hosts, CORSOrigins: w.origins, BodyLimit: int64(limit), Timeout: w.timeout, OutcomeUnknown: w.outcome,
 	}

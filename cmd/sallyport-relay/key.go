@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -67,15 +66,8 @@ func readKeyFlags(key *admin.AddKey, expires, rate string, from []string) (err e
 	if key.Rate, err = connector.ParseRate(rate); err != nil {
 		return usagef("--rate: %w", err)
 	}
-	for _, text := range from {
-		network, err := netip.ParsePrefix(text)
-		if addr, single := netip.ParseAddr(text); single == nil {
-			network, err = netip.PrefixFrom(addr, addr.BitLen()), nil
-		}
-		if err != nil {
-			return usagef("--from: %q is neither a network nor an address; write 10.0.0.0/8", text)
-		}
-		key.From = append(key.From, network.Masked())
+	if key.From, err = connector.ParseNetworks(from); err != nil {
+		return usagef("--from: %w", err)
 	}
 	return nil
 }

@@ -143,7 +143,7 @@ func (c *call) proveKey(pub *Published, keys []string) proof {
 
 // proveFrom holds a right key against the networks that it works from.
 func (c *call) proveFrom(pub *Published, k *Key) proof {
-	if !k.worksFrom(c.from.remote) {
+	if !within(k.From, c.from.remote) {
 		c.event.Key = k.Name
 		c.p.guard.fail(time.Now(), pub.path(), addressSource(c.from.remote))
 		return proof{err: NewProblem("address-refused", "The key does not work from this address.")}

@@ -81,6 +81,9 @@ func (c *call) run() error {
 	if answered, err := c.share(pub); answered || err != nil {
 		return err
 	}
+	if !within(pub.From, c.from.remote) {
+		return NewProblem("address-refused", "The connector is not to be called from this address.")
+	}
 	unhooks, err := c.unhook(pub)
 	if err != nil {
 		return err

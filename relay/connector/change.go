@@ -60,6 +60,7 @@ func (c *Connector) differences(before *Connector, wanted func(Difference) bool)
 	add("auth", list(before.Auth), list(c.Auth))
 	add("header", cmp.Or(before.KeyHeader, defaultKeyHeader), cmp.Or(c.KeyHeader, defaultKeyHeader))
 	add("query", cmp.Or(before.KeyQuery, "none"), cmp.Or(c.KeyQuery, "none"))
+	add("from", list(Networks(before.From)), list(Networks(c.From)))
 	if c.PasswordAlone || before.PasswordAlone {
 		add("password-alone", strconv.FormatBool(before.PasswordAlone), strconv.FormatBool(c.PasswordAlone))
 	}

@@ -38,7 +38,7 @@ var codes = [...]Code{
 	{"token-refused", 401, "The access token is not accepted", "relay or agent", "The token is forged, has expired or is not valid yet, is another issuer's or for another audience. The detail says which; `connector check-token` says more. Get a new token."},
 	{"token-misplaced", 400, "The access token was sent in a way that is not taken", "relay", "A token goes into the field `Authorization`, once; never into the address."},
 	{"token-insufficient", 403, "The access token does not admit this caller", "relay", "The token is good, and lacks a scope, role or claim, or is of an application or kind of caller that the connector does not admit. The detail says which."},
-	{"address-refused", 403, "The key does not work from here", "relay", "The key is right, but was made for callers from other addresses (`key add --from`)."},
+	{"address-refused", 403, "Not to be called from here", "relay", "The connector (`connector publish --from`) or the key (`key add --from`) is for callers from other addresses."},
 	{"rate-exceeded", 429, "Too many requests", "relay", "The connector or the key has a rate, and it is used up. `Retry-After` says when the next request may come."},
 	{"slowed", 429, "Too many failed attempts", "relay", "Too many attempts to authenticate have failed, from this address or for this name. `Retry-After` says how long to wait; what was shown was wrong, or was not looked at."},
 	{"cors-refused", 403, "This web page may not call the connector", "relay", "A browser asked on behalf of a page whose origin is not in the connector's CORS list."},

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -54,6 +55,8 @@ type Connector struct {
 	// KeyHeader carries the key; by default X-API-Key. KeyQuery is a query parameter that may carry it as well.
 	KeyHeader string `json:"keyHeader,omitempty"`
 	KeyQuery  string `json:"keyQuery,omitempty"`
+	// From are the networks from which the connector may be called; none: from anywhere.
+	From []netip.Prefix `json:"from,omitempty"`
 	// PasswordAlone admits callers with AuthWindows and nothing else, so that anybody who knows the URL can try passwords.
 	PasswordAlone bool `json:"passwordAlone,omitempty"`
 	// OAuth2 says which tokens count.

@@ -29,8 +29,6 @@ const (
 	// maxKeys bounds the keys of one connector.
 	maxKeys    = 64
 	maxKeyName = 64
-	// maxFrom bounds the networks of one key.
-	maxFrom = 32
 	// maxOverlap is how long a replaced key can go on working.
 	maxOverlap = 90 * 24 * time.Hour
 )
@@ -155,15 +153,6 @@ func (p *Published) findKey(presented string) *Key {
 
 func (k *Key) expired(now time.Time) bool { return !k.Expires.IsZero() && !now.Before(k.Expires) }
 
-// worksFrom says whether the key may be used from a caller's address.
-func (k *Key) worksFrom(remote string) bool {
-	if len(k.From) == 0 {
-		return true
-	}
-	addr, err := netip.ParseAddr(remote)
-	return err == nil && slices.ContainsFunc(k.From, func(p netip.Prefix) bool { return p.Contains(addr.Unmap()) })
-}
-
 // AddKey makes a key without limits of its own; see AddLimitedKey.
 func (d *Directory) AddKey(ctx context.Context, gateway, connector, name string, expires time.Time) (info KeyInfo, secret string, err error) {
 	return d.AddLimitedKey(ctx, gateway, connector, name, expires, KeyLimits{})
@@ -207,14 +196,7 @@ func makeKey(name string, expires time.Time) (Key, string) {
 
 func (l KeyLimits) check() error {
 	bad := &Invalid{}
-	if len(l.From) > maxFrom {
-		bad.add("from: %d networks; a key can have %d", len(l.From), maxFrom)
-	}
-	for _, p := range l.From {
-		if !p.IsValid() || p != p.Masked() || p.Addr().Is4In6() {
-			bad.add("from: %s is no network; write 10.0.0.0/8, with zeros after the network's bits", p)
-		}
-	}
+	checkNetworks(l.From, "key", bad)
 	if l.Concurrent < 0 {
 		bad.add("concurrent: %d is negative; leave it out for no bound", l.Concurrent)
 	}

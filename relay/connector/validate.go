@@ -46,6 +46,7 @@ func (c Connector) normal() (Connector, error) {
 	if c.KeyHeader != "" {
 		c.KeyHeader = http.CanonicalHeaderKey(c.KeyHeader)
 	}
+	checkNetworks(c.From, "connector", bad)
 	c.Hosts = c.normalHosts(bad)
 	c.CORSOrigins = c.normalOrigins(bad)
 	if c.BodyLimit < 0 || c.BodyLimit > maxBody {

@@ -23,9 +23,11 @@ func (c *Connector) checkWindows(bad *Invalid) {
 		}
 	}
 	switch alone := slices.Contains(c.Auth, AuthWindows); {
-	case alone && !c.PasswordAlone:
+	case alone && !c.PasswordAlone && len(c.From) == 0:
 		bad.add("auth: with windows alone, anybody who knows the URL can try passwords of the company's accounts; " +
-			"demand a key as well (key+windows; 'key add --from' binds it to addresses), or say --password-alone")
+			"demand a key as well (key+windows), bind the callers to addresses (--from), or say --password-alone")
+	case alone && c.PasswordAlone && len(c.From) > 0:
+		bad.add("auth: password-alone is not needed where from binds callers to addresses: leave it out")
 	case !alone && c.PasswordAlone:
 		bad.add("auth: password-alone contradicts key+windows: leave it out")
 	}

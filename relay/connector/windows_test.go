@@ -2,6 +2,7 @@ package connector_test
 
 import (
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -70,6 +71,7 @@ func TestWindowsPairs(t *testing.T) {
 		"basic":                 {Auth: []string{"basic+windows"}},
 		"beside windows":        {Auth: []string{"key", "windows"}, PasswordAlone: true},
 		"makes sense":           {Auth: []string{"key"}, PasswordAlone: true},
+		"not needed":            {Auth: []string{"windows"}, PasswordAlone: true, From: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}},
 		"contradicts":           {Auth: []string{"key+windows"}, PasswordAlone: true},
 		"the relay does not kn": {Auth: []string{"key+windows"}, Webhooks: []string{"POST /hooks"}},
 	} {
@@ -78,7 +80,8 @@ func TestWindowsPairs(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, c := range []connector.Connector{{Auth: []string{"windows"}, PasswordAlone: true}, {Auth: []string{"windows+key"}}} {
+	here := []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}
+	for _, c := range []connector.Connector{{Auth: []string{"windows"}, PasswordAlone: true}, {Auth: []string{"windows"}, From: here}, {Auth: []string{"windows+key"}}} {
 		c.Gateway, c.Name = "plant1", "other"
 		if after, err := r.directory.PlanPublish(c); err != nil || !after.Async.Off {
 			t.Errorf("%v: %+v %v", c.Auth, after, err)

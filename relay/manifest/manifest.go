@@ -48,6 +48,8 @@ type Connector struct {
 	Header string `yaml:"header"`
 	// Query is a query parameter that may carry the key too.
 	Query string `yaml:"query"`
+	// From are networks (203.0.113.0/24) or addresses from which alone the connector may be called.
+	From []string `yaml:"from"`
 	// PasswordAlone set to true admits callers with windows and nothing else: anybody who knows the URL can try passwords.
 	PasswordAlone bool `yaml:"password_alone"`
 	// OAuth2 says which access tokens count. Needed with oauth2.
@@ -135,9 +137,10 @@ func (c Connector) settings(gw string) connector.Connector {
 	if api == "" {
 		api = c.Name
 	}
-	rate, _ := connector.ParseRate(c.Rate) // check has read it
+	rate, _ := connector.ParseRate(c.Rate)     // check has read it
+	from, _ := connector.ParseNetworks(c.From) // and this
 	return connector.Connector{
-		Gateway: gw, Name: c.Name, API: api, Auth: c.Auth, KeyHeader: c.Header, KeyQuery: c.Query, PasswordAlone: c.PasswordAlone, OAuth2: c.OAuth2.rule(), Hosts: c.Hosts,
+		Gateway: gw, Name: c.Name, API: api, Auth: c.Auth, KeyHeader: c.Header, KeyQuery: c.Query, From: from, PasswordAlone: c.PasswordAlone, OAuth2: c.OAuth2.rule(), Hosts: c.Hosts,
 		CORSOrigins: c.CORSOrigins, BodyLimit: int64(c.BodyLimit), Timeout: c.Timeout, OutcomeUnknown: c.OutcomeUnknown,
 		Async:    connector.Async{After: c.AsyncAfter, Limit: c.AsyncLimit, Off: c.Async == asyncOff},
 		Dedupe:   connector.Dedupe{By: c.Dedupe, For: c.DedupeFor},
@@ -150,7 +153,7 @@ const asyncOff = "off"
 // entry is the other way; defaults are left out.
 func entry(c connector.Connector) Connector {
 	out := Connector{
-		Name: c.Name, API: c.API, Auth: c.Auth, Header: c.KeyHeader, Query: c.KeyQuery, PasswordAlone: c.PasswordAlone, OAuth2: oauth2(c.OAuth2), Hosts: c.Hosts, CORSOrigins: c.CORSOrigins,
+		Name: c.Name, API: c.API, Auth: c.Auth, Header: c.KeyHeader, Query: c.KeyQuery, From: connector.Networks(c.From), PasswordAlone: c.PasswordAlone, OAuth2: oauth2(c.OAuth2), Hosts: c.Hosts, CORSOrigins: c.CORSOrigins,
 		BodyLimit: configs.Size(c.BodyLimit), Timeout: c.Timeout, OutcomeUnknown: c.OutcomeUnknown,
 		AsyncAfter: c.Async.After, AsyncLimit: c.Async.Limit, Dedupe: c.Dedupe.By, DedupeFor: c.Dedupe.For, Webhooks: c.Webhooks,
 		Rate: c.Rate.String(), Concurrent: c.Concurrent,
@@ -195,6 +198,9 @@ func (f *File) check(d *configs.Doc) {
 			connectors[c.Name] = true
 			if _, err := connector.ParseRate(c.Rate); err != nil {
 				d.Errorf(place+".rate", "%v", err)
+			}
+			if _, err := connector.ParseNetworks(c.From); err != nil {
+				d.Errorf(place+".from", "%v", err)
 			}
 			if bad, ok := errors.AsType[*connector.Invalid](connector.Check(c.settings(g.Name))); ok {
 				for _, problem := range bad.Problems {
