@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"sallyport/agent/state"
 	"sallyport/agent/upstream"
@@ -67,6 +68,39 @@ func TryCheck(ctx context.Context, c *Config, from *API, d Deps, person string) 
 	defer t.Close()
 	method, target := from.CheckTarget()
 	return t.Try(ctx, method, target)
+}
+
+// A LockoutRisk is what guessing through the agent can do to accounts of the domain, whose callers' passwords it tries (as:
+// caller-password).
+type LockoutRisk struct {
+	// Who asked the domain. Threshold wrong passwords within Window lock an account; 0: none do.
+	Who       string
+	Threshold int
+	Window    time.Duration
+	// Reach is how many wrong passwords of one account each agent lets through within Window.
+	Reach int
+}
+
+// ErrNobodyToAsk says that no account is here as whom the domain could be asked.
+var ErrNobodyToAsk = errors.New("no API has a keytab as whom the domain could be asked when it locks accounts")
+
+// TryLockout asks the domain when it locks accounts, as the account of the first API with a keytab.
+func TryLockout(ctx context.Context, c *Config, d Deps) (LockoutRisk, error) {
+	a := &Agent{config: *c, deps: d, log: d.logger()}
+	for i := range c.APIs {
+		w := c.APIs[i].Auth.Windows
+		if w == nil || w.Keytab == "" {
+			continue
+		}
+		who, err := a.acting(w)
+		if err != nil {
+			return LockoutRisk{}, err
+		}
+		p, name, err := winauth.LockoutPolicy(ctx, winauth.Options{Krb5Config: d.path(c.Kerberos.Config), Log: d.Log}, who)
+		spans := (p.Window + lockout.Window - 1) / lockout.Window
+		return LockoutRisk{Who: name, Threshold: p.Threshold, Window: p.Window, Reach: lockout.MostFailures * max(1, int(spans))}, err
+	}
+	return LockoutRisk{}, ErrNobodyToAsk
 }
 
 func transportOf(c *Config, from *API, d Deps) (*upstream.Transport, error) {

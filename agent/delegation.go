@@ -16,6 +16,11 @@ const asCaller = "caller"
 // ActsForCallers says that the API is called in the name of the person whom the caller's token proves, and of nobody else.
 func (a *API) ActsForCallers() bool { return a.Auth.Windows != nil && a.Auth.Windows.As == asCaller }
 
+// TakesPasswords says that the API is called with the user name and password that each caller sends.
+func (a *API) TakesPasswords() bool {
+	return a.Auth.Windows != nil && a.Auth.Windows.As == "caller-password"
+}
+
 // people signs on in the names of those whose tokens have been proved (as: caller). Nobody else is signed on: a request without
 // a proved person is refused, never run as the account that acts.
 type people struct {
@@ -29,6 +34,15 @@ func (a *Agent) delegation(c *Config, w *Windows) (*winauth.Delegation, error) {
 		Protocol: winauth.Protocol(w.Protocol), ChannelBinding: winauth.ChannelBinding(w.ChannelBinding), Mutual: w.Mutual,
 		Krb5Config: a.deps.path(c.Kerberos.Config), Log: a.deps.Log,
 	}
+	d, err := a.acting(w)
+	if err != nil {
+		return nil, err
+	}
+	return winauth.NewDelegation(o, d)
+}
+
+// acting is the account that acts for callers, and for whom.
+func (a *Agent) acting(w *Windows) (winauth.DelegationConfig, error) {
 	d := winauth.DelegationConfig{
 		AllowGroups: w.Callers.AllowGroups, DenyGroups: w.Callers.DenyGroups, UPNSuffixes: w.Callers.UPNSuffixes,
 	}
@@ -37,13 +51,11 @@ func (a *Agent) delegation(c *Config, w *Windows) (*winauth.Delegation, error) {
 	} else {
 		d.Account = winauth.Account{User: w.Account, Keytab: a.deps.path(w.Keytab)}
 	}
+	var err error
 	if w.Secret != "" {
-		var err error
-		if d.Account.Password, err = a.secret(w.Secret); err != nil {
-			return nil, err
-		}
+		d.Account.Password, err = a.secret(w.Secret)
 	}
-	return winauth.NewDelegation(o, d)
+	return d, err
 }
 
 // TryDelegation finds out, without any caller, whether the account that acts for an API's callers (as: caller) can act for

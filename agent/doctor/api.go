@@ -53,7 +53,12 @@ func (p *patient) examineAPI(ctx context.Context, a *agent.API) []Finding {
 	secrets := p.missing(a)
 	list = append(list, secrets...)
 	if a.ActsForCallers() && len(secrets) == 0 {
-		list = append(list, p.delegation(ctx, a))
+		f := p.delegation(ctx, a)
+		list = append(list, f)
+		reached = reached && f.Status != Fail // a second logon with a wrong key would be one towards a lock
+	}
+	if a.TakesPasswords() {
+		list = append(list, p.lockout(ctx, a))
 	}
 	call := Finding{ID: id + ".call", Tried: "call it as the agent does"}
 	switch {
@@ -256,6 +261,30 @@ func (p *patient) delegation(ctx context.Context, a *agent.API) Finding {
 		return f.is(Fail, err.Error(), "correct auth.windows, and kerberos at the top of agent.yaml")
 	}
 	return f.ok("it signs on, and may act for callers; towards which services, a call with --caller shows")
+}
+
+// lockout holds what the agent lets through of guessed passwords against when the domain locks accounts.
+func (p *patient) lockout(ctx context.Context, a *agent.API) Finding {
+	f := Finding{ID: "api." + a.Name + ".lockout", Tried: "whether guessing callers' passwords can lock accounts"}
+	const byHand = "compare with 'net accounts /domain': an account is to be locked by more than 3 wrong passwords in 30 minutes for each agent"
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	risk, err := agent.TryLockout(ctx, p.config, p.deps)
+	if errors.Is(err, agent.ErrNobodyToAsk) {
+		return f.skip(err.Error() + "; " + byHand)
+	}
+	if err != nil {
+		return f.is(Warn, "the domain could not be asked: "+err.Error(), byHand)
+	}
+	f.Tried += " (the domain was asked as " + risk.Who + ")"
+	if risk.Threshold == 0 {
+		return f.ok("the domain locks no accounts")
+	}
+	said := fmt.Sprintf("the domain locks an account after %d wrong passwords within %s; each agent lets %d through", risk.Threshold, risk.Window, risk.Reach)
+	if risk.Threshold <= risk.Reach {
+		return f.is(Warn, said, "let the domain's threshold be higher than what all agents of the gateway let through together, or demand a key of callers (key+windows)")
+	}
+	return f.ok("%s; so up to %d agents of one gateway lock nobody", said, (risk.Threshold-1)/risk.Reach)
 }
 
 // mendCaller says how an API is tried that is called in callers' names.

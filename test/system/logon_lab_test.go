@@ -147,7 +147,12 @@ func TestLabPasswordsAreNotGuessed(t *testing.T) {
 	l := openLab(t)
 	b := passwordBox(t, l,
 		labAPI{name: "neg", url: intranet + "/negotiate", auth: fmt.Sprintf(byPassword, "")},
-		labAPI{name: "ntlm", url: epaServer + "/ntlm", auth: fmt.Sprintf(byPassword, ", protocol: ntlm")})
+		labAPI{name: "ntlm", url: epaServer + "/ntlm", auth: fmt.Sprintf(byPassword, ", protocol: ntlm")},
+		labAPI{name: "own", url: plain + "/kerb", auth: l.service()})
+	out, _ := b.command("", b.agentEnv, b.bin.agent, "check", "--json", "--api", "ntlm", "--config", b.path("agent.yaml"))
+	if !strings.Contains(string(out), "after 10 wrong passwords within 45m0s; each agent lets 6 through; so up to 1 agents") || !strings.Contains(string(out), "asked as svc-gw@CORP.EXAMPLE") {
+		t.Errorf("check does not say when the domain locks accounts: %s", out)
+	}
 	for api, account := range map[string]string{"neg": "person15", "ntlm": "person16"} {
 		right := l.accounts[account].Password
 		if status, seen, _, err := logon(b, b.client(1), api, `CORP\`+account, right); err != nil || status != 200 {

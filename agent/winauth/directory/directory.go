@@ -109,7 +109,7 @@ func (d *Directory) Group(ctx context.Context, name string) (sid string, err err
 	if !qualified {
 		short = name
 	}
-	entries, err := d.search(ctx, "(&(objectCategory=group)(sAMAccountName="+ldap.EscapeFilter(short)+"))")
+	entries, err := d.search(ctx, ldap.ScopeWholeSubtree, "(&(objectCategory=group)(sAMAccountName="+ldap.EscapeFilter(short)+"))")
 	if err != nil {
 		return "", err
 	}
@@ -119,8 +119,37 @@ func (d *Directory) Group(ctx context.Context, name string) (sid string, err err
 	return sidOf(entries[0].GetRawAttributeValue("objectSid"))
 }
 
+// Lockout is when a domain locks accounts (MS-ADTS section 3.1.1.5.4). Single groups can have another policy of their own.
+type Lockout struct {
+	// Threshold is how many wrong passwords lock an account; 0: none does.
+	Threshold int
+	// Window is in what time they have to come.
+	Window time.Duration
+}
+
+// Lockout gives the domain's own policy.
+func (d *Directory) Lockout(ctx context.Context) (Lockout, error) {
+	entries, err := d.search(ctx, ldap.ScopeBaseObject, "(objectClass=domain)")
+	if err != nil {
+		return Lockout{}, err
+	}
+	if len(entries) != 1 {
+		return Lockout{}, &NotFound{What: d.c.Realm, Reason: "the directory does not show the domain"}
+	}
+	threshold, terr := strconv.Atoi(entries[0].GetAttributeValue("lockoutThreshold"))
+	window, werr := strconv.ParseInt(entries[0].GetAttributeValue("lockOutObservationWindow"), 10, 64)
+	if terr != nil || werr != nil || threshold < 0 {
+		return Lockout{}, &NotFound{What: d.c.Realm, Reason: "the directory does not show when the domain locks accounts"}
+	}
+	const unit = 100 * time.Nanosecond // and negative, as all intervals there
+	if window > 0 || window < -int64(365*24*time.Hour/unit) {
+		window = -int64(365 * 24 * time.Hour / unit)
+	}
+	return Lockout{Threshold: threshold, Window: time.Duration(-window) * unit}, nil
+}
+
 func (d *Directory) person(ctx context.Context, what, term string) (Account, error) {
-	entries, err := d.search(ctx, "(&"+people+term+")")
+	entries, err := d.search(ctx, ldap.ScopeWholeSubtree, "(&"+people+term+")")
 	if err != nil {
 		return Account{}, err
 	}
@@ -179,14 +208,14 @@ func sidOf(b []byte) (string, error) {
 }
 
 // search asks one domain controller after the other.
-func (d *Directory) search(ctx context.Context, filter string) ([]*ldap.Entry, error) {
+func (d *Directory) search(ctx context.Context, scope int, filter string) ([]*ldap.Entry, error) {
 	hosts, err := d.c.Controllers(ctx, d.c.Realm)
 	if err != nil {
 		return nil, &Unreachable{d.c.Realm, err}
 	}
 	var tried error
 	for _, host := range hosts {
-		entries, err := d.ask(ctx, host, filter)
+		entries, err := d.ask(ctx, host, scope, filter)
 		if err == nil {
 			return entries, nil
 		}
@@ -198,7 +227,7 @@ func (d *Directory) search(ctx context.Context, filter string) ([]*ldap.Entry, e
 	return nil, &Unreachable{d.c.Realm, tried}
 }
 
-func (d *Directory) ask(ctx context.Context, host, filter string) ([]*ldap.Entry, error) {
+func (d *Directory) ask(ctx context.Context, host string, scope int, filter string) ([]*ldap.Entry, error) {
 	s, err := d.connect(ctx, host)
 	if err != nil {
 		return nil, err
@@ -208,8 +237,8 @@ func (d *Directory) ask(ctx context.Context, host, filter string) ([]*ldap.Entry
 	if err != nil {
 		return nil, err
 	}
-	res, err := s.ldap.Search(ldap.NewSearchRequest(base, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, maxHits,
-		int(answerTimeout/time.Second), false, filter, []string{"sAMAccountName", "objectSid", "userAccountControl"}, nil))
+	res, err := s.ldap.Search(ldap.NewSearchRequest(base, scope, ldap.NeverDerefAliases, maxHits, int(answerTimeout/time.Second), false, filter,
+		[]string{"sAMAccountName", "objectSid", "userAccountControl", "lockoutThreshold", "lockOutObservationWindow"}, nil))
 	if err != nil {
 		return nil, fmt.Errorf("search: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"sallyport/agent/winauth/kerberos"
 	"sallyport/test/loud"
@@ -71,5 +72,13 @@ func TestLabGroups(t *testing.T) {
 	}
 	if sid, err := d.Group(t.Context(), "No Such Group"); err == nil {
 		t.Errorf("no such group has the SID %s", sid)
+	}
+}
+
+func TestLabLockoutPolicy(t *testing.T) {
+	t.Parallel()
+	p, err := lab(t).Lockout(t.Context())
+	if err != nil || p.Threshold != 10 || p.Window != 45*time.Minute {
+		t.Errorf("%+v, %v", p, err)
 	}
 }

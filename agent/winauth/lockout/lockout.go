@@ -25,12 +25,12 @@ import (
 )
 
 const (
-	// window is for how long a failed logon counts, and a wrong password is not tried again. Domains that lock accounts count
+	// Window is for how long a failed logon counts, and a wrong password is not tried again. Domains that lock accounts count
 	// over 10 to 30 minutes as a rule.
-	window = 30 * time.Minute
-	// mostFailures of one account reach the domain in each window. Domains lock after five wrong passwords or more, if not
+	Window = 30 * time.Minute
+	// MostFailures of one account reach the domain in each window. Domains lock after five wrong passwords or more, if not
 	// set up more strictly than Microsoft advises.
-	mostFailures = 3
+	MostFailures = 3
 	// trusted is for how long a password that was right is tried although its account has had too many failures.
 	trusted = time.Hour
 	// maxAccounts bounds the table. While it is full of accounts with something to remember, no others are tried.
@@ -57,10 +57,10 @@ type Refused struct {
 
 func (e *Refused) Error() string {
 	if e.Known {
-		return fmt.Sprintf("the same password was refused less than %s ago; so as not to lock the account, it is not tried again", window)
+		return fmt.Sprintf("the same password was refused less than %s ago; so as not to lock the account, it is not tried again", Window)
 	}
 	return fmt.Sprintf("%d logons of this account have failed within %s; so as not to lock it, no other password is tried for %s",
-		mostFailures, window, e.Wait.Round(time.Second))
+		MostFailures, Window, e.Wait.Round(time.Second))
 }
 
 type digest [sha256.Size]byte
@@ -75,7 +75,7 @@ type Guard struct {
 }
 
 type account struct {
-	wrong    map[digest]time.Time // when each was refused: mostFailures at most but for passwords that were right before
+	wrong    map[digest]time.Time // when each was refused: MostFailures at most but for passwords that were right before
 	right    digest
 	rightAt  time.Time       // zero: none
 	trying   map[digest]bool // reserved: under way
@@ -157,7 +157,7 @@ func (g *Guard) enter(t *Try) (wait <-chan struct{}, err error) {
 	a := g.accounts[t.name]
 	if a == nil {
 		if !g.room(now) {
-			return nil, &Refused{Wait: window}
+			return nil, &Refused{Wait: Window}
 		}
 		a = &account{wrong: map[digest]time.Time{}, trying: map[digest]bool{}, finished: make(chan struct{})}
 		g.accounts[t.name] = a
@@ -170,9 +170,9 @@ func (g *Guard) enter(t *Try) (wait <-chan struct{}, err error) {
 	case !a.rightAt.IsZero() && a.right == t.digest:
 		t.known = true
 		return nil, nil
-	case len(a.wrong) >= mostFailures:
+	case len(a.wrong) >= MostFailures:
 		return nil, &Refused{Wait: a.free(now)}
-	case a.trying[t.digest] || len(a.wrong)+len(a.trying) >= mostFailures:
+	case a.trying[t.digest] || len(a.wrong)+len(a.trying) >= MostFailures:
 		return a.finished, nil
 	}
 	a.trying[t.digest] = true
@@ -182,7 +182,7 @@ func (g *Guard) enter(t *Try) (wait <-chan struct{}, err error) {
 // forget drops what has had its time.
 func (a *account) forget(now time.Time) {
 	for d, at := range a.wrong {
-		if now.Sub(at) >= window {
+		if now.Sub(at) >= Window {
 			delete(a.wrong, d)
 		}
 	}
@@ -199,7 +199,7 @@ func (a *account) free(now time.Time) time.Duration {
 			first = at
 		}
 	}
-	return max(time.Second, first.Add(window).Sub(now))
+	return max(time.Second, first.Add(Window).Sub(now))
 }
 
 // room makes room for one more account. What protects an account is never dropped before its time.

@@ -50,7 +50,7 @@ func TestTheSameWrongPassword(t *testing.T) {
 		if reached, _ := try(t, g, `CORP\ann`, "bad", "good"); !reached {
 			t.Fatal("the first try did not reach the domain")
 		}
-		time.Sleep(window - time.Second)
+		time.Sleep(Window - time.Second)
 		if reached, r := try(t, g, "ANN@corp.example", "bad", "good"); reached || !r.Known {
 			t.Errorf("tried again too early: %v", r)
 		}
@@ -67,9 +67,9 @@ func TestThreeFailures(t *testing.T) {
 		g := New()
 		try(t, g, `CORP\ann`, "good", "good")
 		for i := range 10 {
-			if reached, r := try(t, g, `CORP\ann`, fmt.Sprint("bad", i), "good"); reached != (i < mostFailures) {
+			if reached, r := try(t, g, `CORP\ann`, fmt.Sprint("bad", i), "good"); reached != (i < MostFailures) {
 				t.Errorf("guess %d reached the domain: %v %v", i, reached, r)
-			} else if r != nil && (r.Known || r.Wait != window) {
+			} else if r != nil && (r.Known || r.Wait != Window) {
 				t.Errorf("guess %d: %+v", i, r)
 			}
 		}
@@ -82,7 +82,7 @@ func TestThreeFailures(t *testing.T) {
 		if reached, _ := try(t, g, `CORP\ann`, "new", "new"); reached {
 			t.Error("another password was tried after three failures")
 		}
-		time.Sleep(window)
+		time.Sleep(Window)
 		if reached, _ := try(t, g, `CORP\ann`, "new", "new"); !reached {
 			t.Error("still shut when the failures are forgotten")
 		}
@@ -114,7 +114,7 @@ func TestConcurrentGuesses(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := reached.Load(); n != mostFailures {
+	if n := reached.Load(); n != MostFailures {
 		t.Errorf("%d guesses reached the domain", n)
 	}
 }
