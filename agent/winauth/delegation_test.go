@@ -1,6 +1,10 @@
 package winauth
 
-import "testing"
+import (
+	"fmt"
+	"slices"
+	"testing"
+)
 
 func TestProtected(t *testing.T) {
 	t.Parallel()
@@ -15,6 +19,11 @@ func TestProtected(t *testing.T) {
 	}
 	if got := protectedOf(domain+"502", nil); got != "krbtgt" {
 		t.Errorf("krbtgt itself: %q", got)
+	}
+	for rid, want := range protectedRIDs {
+		if got := protected(domain + rid); got != want {
+			t.Errorf("%s: %q, want %q", rid, got, want)
+		}
 	}
 }
 
@@ -35,5 +44,33 @@ func TestSuffixes(t *testing.T) {
 		if got := suffixCounts(c.upn, c.suffixes); got != c.counts {
 			t.Errorf("%q of %q: %v", c.upn, c.suffixes, got)
 		}
+	}
+}
+
+// member is a person in n groups of the domain.
+func member(n int) *someone {
+	s := &someone{upn: "anna@corp.example", sid: "S-1-5-21-1-2-3-1104"}
+	for i := range n {
+		s.groups = append(s.groups, fmt.Sprintf("S-1-5-21-1111111111-2222222222-333333333-%d", 20000+i))
+	}
+	slices.Sort(s.groups)
+	return s
+}
+
+// BenchmarkAdmits is what is judged of a person on each call: suffix, protected groups, deny and allow lists.
+func BenchmarkAdmits(b *testing.B) {
+	for _, n := range []int{10, 100, 900} {
+		s := member(n)
+		d := &Delegation{config: DelegationConfig{
+			UPNSuffixes: []string{"corp.example"}, DenyGroups: []string{"S-1-5-21-1-2-3-9999"}, AllowGroups: []string{s.groups[n/2]},
+		}}
+		b.Run(fmt.Sprint(n, " groups"), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := d.admits(b.Context(), Person{UPN: s.upn}, s); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -35,13 +35,16 @@ func protectedOf(sid string, groups []string) string {
 	return name
 }
 
-// protected names the protected account or group that a SID is; "" if it is none.
+// protected names the protected account or group that a SID is; "" if it is none. It looks at each of a person's groups on each
+// call, so the maps are asked only about what can be in them.
 func protected(sid string) string {
-	if name := protectedBuiltin[sid]; name != "" {
-		return name
-	}
-	if i := strings.LastIndexByte(sid, '-'); i > 0 && strings.HasPrefix(sid, "S-1-5-21-") {
-		return protectedRIDs[sid[i+1:]]
+	const digits = 3 // of each number in protectedRIDs
+	at := len(sid) - digits
+	switch {
+	case strings.HasPrefix(sid, "S-1-5-32-"):
+		return protectedBuiltin[sid]
+	case at > 0 && sid[at-1] == '-' && strings.HasPrefix(sid, "S-1-5-21-"):
+		return protectedRIDs[sid[at:]]
 	}
 	return ""
 }
