@@ -352,9 +352,12 @@ type ActFor struct {
 	DenyGroups []string `yaml:"deny_groups"`
 	// The ends of user principal names that count: corp.example. Default: all.
 	UPNSuffixes []string `yaml:"upn_suffixes"`
+	// Other domains whose people are acted for too, which the domain of the account that acts trusts: emea.corp.example. Default:
+	// none.
+	Domains []string `yaml:"domains"`
 }
 
-func (a ActFor) set() bool { return len(a.AllowGroups)+len(a.DenyGroups)+len(a.UPNSuffixes) > 0 }
+func (a ActFor) set() bool { return len(a.AllowGroups)+len(a.DenyGroups)+len(a.UPNSuffixes)+len(a.Domains) > 0 }
 
 // Basic is HTTP Basic authentication.
 type Basic struct {

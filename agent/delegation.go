@@ -44,7 +44,7 @@ func (a *Agent) delegation(c *Config, w *Windows) (*winauth.Delegation, error) {
 // acting is the account that acts for callers, and for whom.
 func (a *Agent) acting(w *Windows) (winauth.DelegationConfig, error) {
 	d := winauth.DelegationConfig{
-		AllowGroups: w.Callers.AllowGroups, DenyGroups: w.Callers.DenyGroups, UPNSuffixes: w.Callers.UPNSuffixes,
+		AllowGroups: w.Callers.AllowGroups, DenyGroups: w.Callers.DenyGroups, UPNSuffixes: w.Callers.UPNSuffixes, Domains: w.Callers.Domains,
 	}
 	if w.Account == "" {
 		d.Service = winauth.ServiceSource{Keytab: a.deps.path(w.Keytab), Principal: w.Principal}

@@ -77,6 +77,9 @@ func TestActForConfig(t *testing.T) {
 		file(proves, "as: caller, account: svc@corp.example, principal: p, secret: gw"): "principal",
 		file(proves, "as: caller, callers: {allow_groups: ['']}"):                       "is empty",
 		file(proves, "as: service, callers: {allow_groups: [x]}"):                       "says for whom as: caller acts",
+		file(proves, "as: service, callers: {domains: [emea.corp.example]}"):            "says for whom as: caller acts",
+		file(proves, "as: caller, callers: {domains: ['*.corp.example']}"):              "is not the name of a domain",
+		file(proves, "as: caller, callers: {domains: ['EMEA\\x']}"):                     "is not the name of a domain",
 	} {
 		_, err := ParseConfig("agent.yaml", []byte(text))
 		if (err != nil) != (want != "") || err != nil && !strings.Contains(err.Error(), want) {

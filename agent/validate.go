@@ -282,6 +282,11 @@ func (v validator) actFor(path string, w *Windows) {
 			}
 		}
 	}
+	for i, domain := range w.Callers.Domains {
+		if !httpguts.ValidHeaderFieldName(domain) || strings.Trim(domain, ".") != domain || strings.ContainsAny(domain, "*") {
+			v.Errorf(fmt.Sprintf("%s.callers.domains[%d]", path, i), "%.100q is not the name of a domain (write it as emea.corp.example)", domain)
+		}
+	}
 }
 
 func (v validator) account(path string, w *Windows) {

@@ -28,6 +28,8 @@ type DelegationConfig struct {
 	// AllowGroups, if there are any, are those of which a person must be in one; DenyGroups those of which in none: SIDs, or
 	// names ("CORP\\Orders") that the directory is asked for.
 	AllowGroups, DenyGroups []string
+	// Domains are others than the account's own whose people are acted for, trusted by it ("emea.corp.example").
+	Domains []string
 	// UPNSuffixes, if there are any, are the ends of user principal names that count ("corp.example").
 	UPNSuffixes []string
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/windows"
 
@@ -39,10 +40,24 @@ func machineDomain() string {
 	return windows.UTF16ToString(buf[:n])
 }
 
+// joined is the NetBIOS name of the domain of which the machine is a member; "" for none.
+func joined() string {
+	var name *uint16
+	var kind uint32
+	if err := windows.NetGetJoinInformation(nil, &name, &kind); err != nil {
+		return ""
+	}
+	defer func() { _ = windows.NetApiBufferFree((*byte)(unsafe.Pointer(name))) }()
+	if kind != windows.NetSetupDomainName {
+		return ""
+	}
+	return windows.UTF16PtrToString(name)
+}
+
 // newActor takes the account with a keytab or a password if one is named, else the account that the process runs as.
 func newActor(o Options, c DelegationConfig) (actor, error) {
 	if c.Account.User != "" || c.Service != (ServiceSource{}) {
 		return newTransition(o, c)
 	}
-	return newLSA(o)
+	return newLSA(o, c.Domains)
 }

@@ -40,6 +40,8 @@ func explain(err error, who, spn string) error {
 			Kind: NoDelegation, Err: err, Mend: "let " + who + " act for people: in Active Directory Users and Computers, tab Delegation, " +
 				"\"Trust this user for delegation to specified services only\" with \"Use any authentication protocol\"",
 		}
+	case errors.Is(err, kerberos.ErrForeignRealm):
+		return &Error{Kind: NoDelegation, Err: err, Mend: "let an account of the API's own domain act, by an agent of its own if need be"}
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return &Error{Kind: KDCUnreachable, Err: fmt.Errorf("get a ticket for %s: %w", spn, err)}
 	case errors.Is(err, kerberos.ErrNoTGT):

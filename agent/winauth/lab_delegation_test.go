@@ -8,13 +8,13 @@ import (
 	"testing"
 
 	"sallyport/agent/winauth/directory"
+	"sallyport/agent/winauth/kerberos"
 	"sallyport/test/loud"
 )
 
 // liar is a directory that gives everybody the same account.
 type liar struct{ directory.Account }
 
-func (l liar) ByUPN(context.Context, string) (directory.Account, error) { return l.Account, nil }
 func (l liar) BySID(context.Context, string) (directory.Account, error) { return l.Account, nil }
 func (l liar) Group(context.Context, string) (string, error)            { return l.SID, nil }
 
@@ -35,17 +35,16 @@ func TestLabDirectoryThatLies(t *testing.T) {
 	t.Parallel()
 	d := labDelegation(t)
 	acts := d.acts.(*transition)
-	honest := acts.dir
-	alice, err := honest.ByUPN(t.Context(), "alice@corp.example")
+	alice, err := acts.krb.User(t.Context(), kerberos.Principal{Name: "alice", Realm: acts.realm})
 	if err != nil {
 		t.Fatal(err)
 	}
-	bob, err := honest.ByUPN(t.Context(), "robert.brown@corp.example")
+	bob, err := acts.krb.User(t.Context(), kerberos.Principal{Name: "bob", Realm: acts.realm})
 	if err != nil {
 		t.Fatal(err)
 	}
 	acts.dir = liar{directory.Account{Name: "alice", SID: bob.SID}}
-	for _, p := range []Person{{UPN: "robert.brown@corp.example"}, {SID: bob.SID}, {SID: bob.SID, UPN: "alice@corp.example"}} {
+	for _, p := range []Person{{SID: bob.SID}, {SID: bob.SID, UPN: "alice@corp.example"}} {
 		c, err := d.For(t.Context(), p)
 		if _, refused := errors.AsType[*PersonError](err); !refused || c != nil {
 			t.Errorf("%+v: %v, %v", p, c, err)
@@ -53,6 +52,9 @@ func TestLabDirectoryThatLies(t *testing.T) {
 	}
 	if c, err := d.For(t.Context(), Person{SID: alice.SID}); err != nil || c.Identity() != "alice@CORP.EXAMPLE" {
 		t.Errorf("where it tells the truth: %v, %v", c, err)
+	}
+	if c, err := d.For(t.Context(), Person{UPN: "robert.brown@corp.example"}); err != nil || c.Identity() != "bob@CORP.EXAMPLE" {
+		t.Errorf("where it is not asked: %v, %v", c, err)
 	}
 }
 

@@ -32,7 +32,8 @@ type lsa struct {
 	who     string
 	logons  chan struct{}         // has one for each call under way
 	people  *keep.Table[*visitor] // by SID and user principal name
-	groups  *keep.Table[visitor]  // by name; sid and got alone
+	groups  *keep.Table[visitor]  // by name, domains too; sid and got alone
+	domains []string              // others than the machine's whose people are acted for
 }
 
 // visitor is somebody as Windows knows them.
@@ -42,14 +43,14 @@ type visitor struct {
 }
 
 // newLSA asks nobody yet.
-func newLSA(o Options) (*lsa, error) {
+func newLSA(o Options, domains []string) (*lsa, error) {
 	u, err := user.Current()
 	if err != nil {
 		return nil, fmt.Errorf("find out which account this process runs as: %w", err)
 	}
 	life := func(got time.Time) keep.Life { return keep.Life{Stale: got.Add(sessionAge), Ends: got.Add(sessionEnd)} }
 	return &lsa{
-		options: o, who: u.Username, logons: make(chan struct{}, maxLogons),
+		options: o, who: u.Username, domains: domains, logons: make(chan struct{}, maxLogons),
 		people: keep.New(keep.Config[*visitor]{
 			Max: maxSessions, Clock: o.Clock, Hold: holdLogon, RideOut: noController,
 			Life: func(v *visitor) keep.Life { return life(v.got) },
@@ -140,7 +141,25 @@ func (l *lsa) find(ctx context.Context, p Person) (*someone, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := l.admitsDomain(ctx, p, v.sid); err != nil {
+		return nil, err
+	}
 	return &v.someone, nil
+}
+
+// admitsDomain refuses people of domains that are not named, which the machine's domain may well trust.
+func (l *lsa) admitsDomain(ctx context.Context, p Person, sid string) error {
+	of := sid[:max(0, strings.LastIndexByte(sid, '-'))]
+	for _, domain := range append([]string{joined()}, l.domains...) {
+		known, err := l.lookUpName(ctx, domain, windows.SidTypeDomain)
+		if err != nil {
+			return &Error{Kind: NotReady, Err: fmt.Errorf("find the domain %s: %w", domain, err), Mend: "correct 'domains' under callers"}
+		}
+		if known == of {
+			return nil
+		}
+	}
+	return &PersonError{Person: p, Reason: "the account is neither of this machine's domain nor of one of the domains under callers"}
 }
 
 // logon makes a person's session.
@@ -178,6 +197,11 @@ func (l *lsa) logon(p Person) (*visitor, error) {
 
 // group implements actor.
 func (l *lsa) group(ctx context.Context, name string) (string, error) {
+	return l.lookUpName(ctx, name, windows.SidTypeGroup, windows.SidTypeWellKnownGroup, windows.SidTypeAlias)
+}
+
+// lookUpName gives the SID of a name, which has to be of one of some kinds.
+func (l *lsa) lookUpName(ctx context.Context, name string, kinds ...uint32) (string, error) {
 	v, err := l.groups.Get(ctx, strings.ToLower(name), func(ctx context.Context) (visitor, error) {
 		found := make(chan string, 1)
 		err := l.call(ctx, func() error {
@@ -185,14 +209,14 @@ func (l *lsa) group(ctx context.Context, name string) (string, error) {
 			switch {
 			case err != nil:
 				return err
-			case !slices.Contains([]uint32{windows.SidTypeGroup, windows.SidTypeWellKnownGroup, windows.SidTypeAlias}, kind):
-				return errNoGroup{&directory.NotFound{What: name, Reason: "it is no group"}}
+			case !slices.Contains(kinds, kind):
+				return errNoGroup{&directory.NotFound{What: name, Reason: "it is something else"}}
 			}
 			found <- sid.String()
 			return nil
 		})
 		if errors.Is(err, windows.ERROR_NONE_MAPPED) {
-			err = errNoGroup{fmt.Errorf("the domain has no group %s: %w", name, err)}
+			err = errNoGroup{fmt.Errorf("the domain has nothing by the name %s: %w", name, err)}
 		}
 		if err != nil {
 			return visitor{}, err

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/jcmturner/gokrb5/v8/iana/errorcode"
@@ -33,15 +32,12 @@ type transition struct {
 	krb     *kerberos.Client
 	realm   string
 	dir     names
-	people  *keep.Table[named] // by SID, or by user principal name
+	people  *keep.Table[named] // by SID
 	groups  *keep.Table[named] // by name
-	// unmapped says that the KDC does not map user principal names, so that it is not asked in vain for everybody.
-	unmapped atomic.Bool
 }
 
 // names are a directory's answers. They are hints: a person's account is held against what the KDC says.
 type names interface {
-	ByUPN(ctx context.Context, upn string) (directory.Account, error)
 	BySID(ctx context.Context, sid string) (directory.Account, error)
 	Group(ctx context.Context, name string) (sid string, err error)
 }
@@ -61,6 +57,13 @@ func newTransition(o Options, c DelegationConfig) (*transition, error) {
 	cfg := kerberos.Config{Conf: conf, Dial: o.Dial, Clock: o.Clock, Log: o.Log, Delegate: true}
 	if err := c.account(conf, &cfg); err != nil {
 		return nil, err
+	}
+	for _, domain := range c.Domains {
+		realm := conf.RealmFor(domain)
+		if realm == "" || !strings.EqualFold(realm, domain) {
+			realm = strings.ToUpper(domain)
+		}
+		cfg.Realms = append(cfg.Realms, realm)
 	}
 	t := &transition{options: o, realm: cfg.Principal.Realm}
 	if t.krb, err = kerberos.New(cfg); err != nil {
@@ -163,31 +166,28 @@ func (t *transition) group(ctx context.Context, name string) (string, error) {
 
 // user asks the KDC who a person is. The SID counts where there is one: names can be given to somebody else.
 func (t *transition) user(ctx context.Context, p Person) (*kerberos.User, error) {
-	if p.UPN != "" && !t.unmapped.Load() {
+	if p.UPN != "" {
 		u, err := t.krb.User(ctx, kerberos.Principal{Name: p.UPN, Realm: t.realm, Enterprise: true})
 		switch {
+		case p.SID == "" && err == nil && !strings.EqualFold(u.UPN, p.UPN):
+			// KDCs take an account's own name with the domain for a user principal name, whatever its real one is.
+			return nil, &PersonError{Person: p, Reason: fmt.Sprintf("the domain takes that for %s, whose user principal name is %q", u, u.UPN)}
 		case err == nil && (p.SID == "" || u.SID == p.SID):
 			return u, nil
-		case errors.Is(err, kerberos.ErrNotCanonical):
-			t.unmapped.Store(true)
-			t.options.Log.Debug("the KDC does not map user principal names, so the directory is asked", "realm", t.realm)
 		case err != nil && p.SID == "", err != nil && !unknownToKDC(err):
 			return nil, err
 		}
 	}
-	account, err := t.lookUp(ctx, p)
+	account, err := t.lookUp(ctx, p.SID)
 	if err != nil {
 		return nil, err
 	}
 	u, err := t.krb.User(ctx, kerberos.Principal{Name: account.Name, Realm: t.realm})
-	switch {
-	case err != nil:
-		return nil, err
-	case p.SID != "" && u.SID != p.SID, p.SID == "" && !strings.EqualFold(u.UPN, p.UPN):
+	if err == nil && u.SID != p.SID {
 		// The directory's word is only a hint. The KDC's counts.
 		return nil, &PersonError{Person: p, Reason: fmt.Sprintf("the directory says that it is %s, and the KDC that this is %s, %s", account.Name, u.UPN, u.SID)}
 	}
-	return u, nil
+	return u, err
 }
 
 func unknownToKDC(err error) bool {
@@ -195,13 +195,10 @@ func unknownToKDC(err error) bool {
 	return ok && k.Step == kerberos.StepSelf && k.Code == errorcode.KDC_ERR_C_PRINCIPAL_UNKNOWN
 }
 
-func (t *transition) lookUp(ctx context.Context, p Person) (directory.Account, error) {
-	key, ask := p.SID, t.dir.BySID
-	if key == "" {
-		key, ask = strings.ToLower(p.UPN), t.dir.ByUPN
-	}
-	n, err := t.people.Get(ctx, key, func(ctx context.Context) (named, error) {
-		a, err := ask(ctx, key)
+// lookUp asks the directory whose a SID is.
+func (t *transition) lookUp(ctx context.Context, sid string) (directory.Account, error) {
+	n, err := t.people.Get(ctx, sid, func(ctx context.Context) (named, error) {
+		a, err := t.dir.BySID(ctx, sid)
 		return named{a, t.options.Clock()}, err
 	})
 	return n.account, err
@@ -224,8 +221,8 @@ func (t *transition) explain(err error, p Person) error {
 			return &PersonError{Person: p, Reason: blocked(k, "the account"), Err: err}
 		}
 	}
-	if errors.Is(err, kerberos.ErrForeignRealm) {
-		return &PersonError{Person: p, Reason: "the account is in another domain than " + t.realm, Err: err}
+	if errors.Is(err, kerberos.ErrForeignUser) {
+		return &PersonError{Person: p, Reason: "the account is neither of " + t.realm + " nor of one of the domains under callers", Err: err}
 	}
 	return explain(err, t.String(), "the ticket in the name of "+p.String())
 }

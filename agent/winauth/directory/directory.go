@@ -1,6 +1,5 @@
-// Package directory asks Active Directory who somebody is: the account of a user principal name or a SID, the SID of a group.
-// It is needed where the KDC does not map a user principal name to its account by itself, as Samba's does not, and for groups
-// that a configuration names.
+// Package directory asks Active Directory for what no KDC tells: the account of a SID, the SID of a group that a configuration
+// names, and when the domain locks accounts.
 //
 // It speaks LDAP to a domain controller. Both sides prove themselves by Kerberos, and all that follows is encrypted with the
 // session's key (SASL GSSAPI with confidentiality, RFC 4752): no certificates are needed, and a controller that demands signed
@@ -53,7 +52,6 @@ type Account struct {
 // A NotFound error says that the directory has no such thing, or more than one: Reason says which, for the admin.
 type NotFound struct {
 	What, Reason string
-	none         bool // there is nothing of the name, not even something that does not count
 }
 
 func (e *NotFound) Error() string { return e.What + ": " + e.Reason }
@@ -80,20 +78,6 @@ func New(c Config) *Directory {
 
 // people are accounts of persons: no computers, no contacts.
 const people = "(objectCategory=person)(objectClass=user)"
-
-// ByUPN gives the one enabled account that has a user principal name: its own, or that which every account has by its name
-// and its domain.
-func (d *Directory) ByUPN(ctx context.Context, upn string) (Account, error) {
-	user, suffix, ok := strings.Cut(upn, "@")
-	if !ok || user == "" || suffix == "" || strings.Contains(suffix, "@") {
-		return Account{}, &NotFound{What: upn, Reason: "this is no user principal name"}
-	}
-	found, err := d.person(ctx, upn, "(userPrincipalName="+ldap.EscapeFilter(upn)+")")
-	if n, ok := errors.AsType[*NotFound](err); ok && n.none && strings.EqualFold(suffix, d.c.Realm) {
-		found, err = d.person(ctx, upn, "(sAMAccountName="+ldap.EscapeFilter(user)+")(!(userPrincipalName=*))")
-	}
-	return found, err
-}
 
 // BySID gives the enabled account with a SID.
 func (d *Directory) BySID(ctx context.Context, sid string) (Account, error) {
@@ -161,7 +145,7 @@ func (d *Directory) person(ctx context.Context, what, term string) (Account, err
 	}
 	switch {
 	case len(entries) == 0:
-		return Account{}, &NotFound{What: what, Reason: "the directory has no such person", none: true}
+		return Account{}, &NotFound{What: what, Reason: "the directory has no such person"}
 	case len(on) == 0:
 		return Account{}, &NotFound{What: what, Reason: "the account is disabled"}
 	case len(on) > 1:

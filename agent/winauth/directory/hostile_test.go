@@ -61,7 +61,7 @@ func TestHostileControllers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := hostile(t, speak)
-			a, err := d.ByUPN(t.Context(), "anna@corp.example")
+			a, err := d.BySID(t.Context(), "S-1-5-21-1-2-3-1104")
 			if _, gone := errors.AsType[*Unreachable](err); !gone {
 				t.Errorf("%+v, %v", a, err)
 			}

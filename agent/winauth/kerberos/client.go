@@ -52,6 +52,8 @@ type Config struct {
 	CCache    string
 	// Delegate asks for forwardable tickets, without which the KDC gives none that TicketFor can pass on.
 	Delegate bool
+	// Realms are others than the account's own whose people User may be asked for.
+	Realms []string
 	// Dial opens connections to KDCs; nil is net.Dialer's.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Clock is time.Now if nil.

@@ -307,8 +307,14 @@ func (c *Client) openTGS(reply []byte, asked messages.KDCReqBody, tgt *credentia
 	return cr, err
 }
 
+// answer is what a TGS-REP says beside the ticket.
+type answer struct {
+	part messages.EncKDCRepPart
+	pas  types.PADataSequence // not encrypted
+}
+
 // readTGS decrypts and checks a TGS-REP, but not in whose name it is.
-func (c *Client) readTGS(reply []byte, asked messages.KDCReqBody, tgt *credential) (*credential, *messages.EncKDCRepPart, error) {
+func (c *Client) readTGS(reply []byte, asked messages.KDCReqBody, tgt *credential) (*credential, *answer, error) {
 	var rep messages.TGSRep
 	if err := guard("the KDC's answer", func() error { return rep.Unmarshal(reply) }); err != nil {
 		return nil, nil, err
@@ -328,5 +334,5 @@ func (c *Client) readTGS(reply []byte, asked messages.KDCReqBody, tgt *credentia
 	}
 	return &credential{
 		ticket: rep.Ticket, key: part.Key, cname: rep.CName, crealm: rep.CRealm, start: part.AuthTime, end: part.EndTime,
-	}, &part, nil
+	}, &answer{part: part, pas: rep.PAData}, nil
 }

@@ -31,6 +31,7 @@ const (
 // said is what a PAC says of a person.
 type said struct {
 	sid       string
+	account   string // sAMAccountName
 	upn       string // "" if the PAC does not tell
 	groups    []string
 	sensitive bool
@@ -98,7 +99,7 @@ func parsePAC(b []byte) (*said, error) {
 	if k.UserID == 0 || k.LogonDomainID.SubAuthorityCount == 0 || groups > maxGroups {
 		return nil, errors.New("the PAC names no account, or too many groups")
 	}
-	out := &said{sensitive: k.UserAccountControl&notDelegated != 0}
+	out := &said{account: k.EffectiveName.Value, sensitive: k.UserAccountControl&notDelegated != 0}
 	domain := k.LogonDomainID.String()
 	out.sid = fmt.Sprintf("%s-%d", domain, k.UserID)
 	for _, g := range k.GroupIDs {

@@ -2,17 +2,14 @@ package kerberos
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
-	"github.com/jcmturner/gofork/encoding/asn1"
-	"github.com/jcmturner/gokrb5/v8/crypto/rfc4757"
 	"github.com/jcmturner/gokrb5/v8/iana/flags"
 	"github.com/jcmturner/gokrb5/v8/iana/nametype"
-	"github.com/jcmturner/gokrb5/v8/iana/patype"
 	"github.com/jcmturner/gokrb5/v8/messages"
 	"github.com/jcmturner/gokrb5/v8/types"
 )
@@ -22,9 +19,6 @@ const (
 	userAge = time.Hour
 	// cnameInAddlTkt is the KDC option of S4U2Proxy (MS-SFU section 2.2.3).
 	cnameInAddlTkt = 14
-	// hmacMD5 and usageForUser are the checksum of PA-FOR-USER, whatever the type of the key (MS-SFU section 2.2.1).
-	hmacMD5      = -138
-	usageForUser = 17
 )
 
 // errDelegation is what the errors below are.
@@ -40,11 +34,10 @@ func (e delegationError) Is(target error) bool { return target == errDelegation 
 const (
 	// ErrNoTransition: the ticket to self is not forwardable.
 	ErrNoTransition delegationError = "the ticket in the user's name cannot be passed on"
-	// ErrNotCanonical: the KDC gave the enterprise name back instead of the account's.
-	ErrNotCanonical delegationError = "the KDC does not map a UPN to its account"
-	// ErrForeignRealm: the way leads to another realm.
-	ErrForeignRealm delegationError = "delegation across realms is not supported: the user and the service must be in the " +
-		"realm of the service account"
+	// ErrForeignRealm: the service is in another realm, to which constrained delegation does not reach.
+	ErrForeignRealm delegationError = "constrained delegation does not leave the realm: the service must be in that of the service account"
+	// ErrForeignUser: the user is in a realm that is not the account's own and none of Config.Realms.
+	ErrForeignUser delegationError = "the account is in a realm whose people are not acted for"
 )
 
 // The exchanges of delegation.
@@ -52,31 +45,6 @@ const (
 	StepSelf  Step = "ticket in the user's name" // S4U2Self
 	StepProxy Step = "delegation"                // S4U2Proxy
 )
-
-// forUser is PA-FOR-USER-ENC (MS-SFU section 2.2.1).
-type forUser struct {
-	UserName    types.PrincipalName `asn1:"explicit,tag:0"`
-	UserRealm   string              `asn1:"generalstring,explicit,tag:1"`
-	Cksum       types.Checksum      `asn1:"explicit,tag:2"`
-	AuthPackage string              `asn1:"generalstring,explicit,tag:3"`
-}
-
-// paForUser binds the user's name to the session key of the TGT.
-func paForUser(user Principal, key types.EncryptionKey) (types.PAData, error) {
-	const pkg = "Kerberos"
-	name := user.wire()
-	data := binary.LittleEndian.AppendUint32(nil, uint32(name.NameType))
-	data = append(data, strings.Join(name.NameString, "")+user.Realm+pkg...)
-	sum, err := rfc4757.Checksum(key.KeyValue, usageForUser, data)
-	if err != nil {
-		return types.PAData{}, err
-	}
-	b, err := asn1.Marshal(forUser{
-		UserName: name, UserRealm: user.Realm, AuthPackage: pkg,
-		Cksum: types.Checksum{CksumType: hmacMD5, Checksum: sum},
-	})
-	return types.PAData{PADataType: patype.PA_FOR_USER, PADataValue: b}, err
-}
 
 // A User is a person as the KDC knows them: what a ticket to self says (S4U2Self, MS-SFU).
 type User struct {
@@ -91,6 +59,7 @@ type User struct {
 	Sensitive bool
 
 	asked       Principal
+	account     string      // the account's name by the ticket's PAC
 	cred        *credential // the ticket to self
 	forwardable bool
 	got         time.Time
@@ -110,17 +79,59 @@ func (p Principal) key() string {
 }
 
 // User asks the KDC who somebody is, whose identity the caller of this function has proved. What it says is kept for an hour,
-// and longer while no KDC answers. The Client needs Config.Delegate.
+// and longer while no KDC answers. The Client needs Config.Delegate. An enterprise name is sought in the realm that it is asked
+// of, and from there in those of Config.Realms.
 func (c *Client) User(ctx context.Context, name Principal) (*User, error) {
 	switch {
 	case !c.cfg.Delegate:
 		return nil, errors.New("kerberos: the account is not set up here for delegation")
-	case !strings.EqualFold(name.Realm, c.cfg.Principal.Realm):
-		return nil, fmt.Errorf("%s: %w", name, ErrForeignRealm)
+	case !c.actsFor(name.Realm):
+		return nil, fmt.Errorf("%s: %w", name, ErrForeignUser)
 	}
 	return c.users.Get(ctx, name.key(), func(ctx context.Context) (*User, error) {
-		return withTGT(ctx, c, func(tgt *credential) (*User, error) { return c.toSelf(ctx, tgt, name) })
+		return withTGT(ctx, c, func(tgt *credential) (*User, error) {
+			u, err := c.identify(ctx, tgt, name)
+			if err == nil {
+				u.asked = name
+			}
+			return u, err
+		})
 	})
+}
+
+// actsFor says whether people of a realm may be acted for.
+func (c *Client) actsFor(realm string) bool {
+	same := func(r string) bool { return strings.EqualFold(r, realm) }
+	return same(c.cfg.Principal.Realm) || slices.ContainsFunc(c.cfg.Realms, same)
+}
+
+// identify finds a user by the name that people have. KDCs either write the account's own name into the ticket or give the
+// enterprise name back; then the ticket tells the account's name, under which it is asked for once more, since that is what
+// services are to see.
+func (c *Client) identify(ctx context.Context, tgt *credential, name Principal) (*User, error) {
+	u, err := c.toSelf(ctx, tgt, name)
+	if name.Enterprise && isElsewhere(err) {
+		realm, found := c.realmOf(ctx, name)
+		if !found || strings.EqualFold(realm, name.Realm) {
+			return nil, err
+		}
+		if !c.actsFor(realm) {
+			return nil, fmt.Errorf("%s is in %s: %w", name, clean(realm), ErrForeignUser)
+		}
+		name.Realm = realm
+		u, err = c.toSelf(ctx, tgt, name)
+	}
+	if err != nil || !name.Enterprise || !sameName(u.cred.cname, name.wire()) {
+		return u, err
+	}
+	if u.account == "" || strings.ContainsAny(u.account, "/@\x00") {
+		return nil, fmt.Errorf("the KDC does not say which account %s is", name)
+	}
+	named, err := c.toSelf(ctx, tgt, Principal{Name: u.account, Realm: name.Realm})
+	if err == nil && named.SID != u.SID {
+		err = fmt.Errorf("the KDC says that %s is %s, and that this is %s", name, u.SID, named.SID)
+	}
+	return named, err
 }
 
 // Self asks the KDC who the account itself is, as it asks about others: the answer shows whether it may pass such tickets on.
@@ -172,20 +183,20 @@ func (c *Client) toSelf(ctx context.Context, tgt *credential, user Principal) (*
 	if !isTGT(tgt.ticket.SName) {
 		return nil, ErrNoTGT
 	}
-	pa, err := paForUser(user, tgt.key)
-	if err != nil {
-		return nil, fmt.Errorf("write the request in the user's name: %w", err)
+	var r *selfReply
+	var err error
+	if home := tgt.ticket.SName.NameString[1]; strings.EqualFold(user.Realm, home) {
+		r, err = c.askSelf(ctx, tgt, home, tgt.cname, user)
+	} else {
+		r, err = c.selfAcross(ctx, tgt, user)
 	}
-	body := c.body(c.cfg.Principal.Realm, types.PrincipalName{}, tgt.cname, c.conf.etypes())
-	cr, forwardable, err := c.exchangeFor(ctx, tgt, body, &pa, StepSelf, user.String())
 	if err != nil {
 		return nil, err
 	}
+	cr := r.cred
 	switch {
 	case isTGT(cr.ticket.SName) || !strings.EqualFold(cr.crealm, user.Realm):
-		return nil, fmt.Errorf("%s: %w", user, ErrForeignRealm)
-	case user.Enterprise && sameName(cr.cname, user.wire()):
-		return nil, fmt.Errorf("%s: %w", user, ErrNotCanonical)
+		return nil, fmt.Errorf("%s: %w", user, errReferred)
 	case !user.Enterprise && !sameName(cr.cname, user.wire()):
 		return nil, fmt.Errorf("the KDC gave a ticket in the name of %s instead of %s",
 			clean(cr.cname.PrincipalNameString()), user)
@@ -197,35 +208,66 @@ func (c *Client) toSelf(ctx context.Context, tgt *credential, user Principal) (*
 	return &User{
 		Account: Principal{Name: strings.Join(cr.cname.NameString, "/"), Realm: cr.crealm},
 		SID:     says.sid, UPN: says.upn, Groups: says.groups, Sensitive: says.sensitive,
-		asked: user, cred: cr, forwardable: forwardable, got: c.clock(),
+		asked: user, account: says.account, cred: cr, forwardable: r.forwardable, got: c.clock(),
 	}, nil
 }
 
-// exchangeFor is a TGS exchange whose answer is in another's name. It says whether the ticket is forwardable.
-func (c *Client) exchangeFor(ctx context.Context, tgt *credential, body messages.KDCReqBody, pa *types.PAData, step Step,
+// selfReply is the answer to a request for a ticket to self: the ticket, or a TGT for a realm nearer to the service's.
+type selfReply struct {
+	cred        *credential
+	forwardable bool
+	// name is the user's in the KDC's own spelling; empty if the KDC does not tell.
+	name types.PrincipalName
+}
+
+// askSelf asks one KDC for a ticket to self, naming the user in both ways: KDCs before the newer one, as Samba's, go by
+// PA-FOR-USER, and Windows means to give that up (CVE-2026-20849).
+func (c *Client) askSelf(ctx context.Context, tgt *credential, realm string, self types.PrincipalName, user Principal) (*selfReply, error) {
+	body := c.body(realm, types.PrincipalName{}, self, c.conf.etypes())
+	old, err := paForUser(user, tgt.key)
+	if err != nil {
+		return nil, fmt.Errorf("write the request in the user's name: %w", err)
+	}
+	pas := types.PADataSequence{old}
+	if newer(tgt.key) {
+		pa, err := paUser(user, tgt.key, body.Nonce)
+		if err != nil {
+			return nil, fmt.Errorf("write the request in the user's name: %w", err)
+		}
+		pas = append(pas, pa)
+	}
+	cr, rep, err := c.exchangeFor(ctx, tgt, body, pas, StepSelf, user.String())
+	if err != nil {
+		return nil, err
+	}
+	r := &selfReply{cred: cr, forwardable: types.IsFlagSet(&rep.part.Flags, flags.Forwardable)}
+	if name, ok, err := answeredUser(rep.pas, tgt.key, body.Nonce); err != nil {
+		return nil, err
+	} else if ok {
+		r.name = name
+	}
+	return r, nil
+}
+
+// exchangeFor is a TGS exchange whose answer is in another's name.
+func (c *Client) exchangeFor(ctx context.Context, tgt *credential, body messages.KDCReqBody, pas types.PADataSequence, step Step,
 	name string,
-) (*credential, bool, error) {
+) (*credential, *answer, error) {
 	req, err := c.tgsRequest(tgt, body)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
-	if pa != nil {
-		req.PAData = append(req.PAData, *pa)
-	}
+	req.PAData = append(req.PAData, pas...)
 	b, err := req.Marshal()
 	if err != nil {
-		return nil, false, fmt.Errorf("write the request for a service ticket: %w", err)
+		return nil, nil, fmt.Errorf("write the request for a service ticket: %w", err)
 	}
 	reply, err := c.ask(ctx, body.Realm, b)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
 	if isKRBError(reply) {
-		return nil, false, parseKRBError(reply, step, name, c.clock())
+		return nil, nil, parseKRBError(reply, step, name, c.clock())
 	}
-	cr, part, err := c.readTGS(reply, body, tgt)
-	if err != nil {
-		return nil, false, err
-	}
-	return cr, types.IsFlagSet(&part.Flags, flags.Forwardable), nil
+	return c.readTGS(reply, body, tgt)
 }

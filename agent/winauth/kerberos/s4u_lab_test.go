@@ -161,7 +161,7 @@ func TestLabTicketForRefused(t *testing.T) {
 	}{
 		{account: "svc-gw", user: "frank", spn: intranet, want: ErrNoTransition},
 		{account: "svc-gw-kerb", user: "alice", spn: intranet, want: ErrNoTransition},
-		{account: "svc-gw", user: "robert.brown@corp.example", enterprise: true, spn: intranet, want: ErrNotCanonical},
+		{account: "svc-gw", user: "nobody@corp.example", enterprise: true, spn: intranet, code: errorcode.KDC_ERR_C_PRINCIPAL_UNKNOWN},
 		{account: "svc-gw", user: "alice", spn: "HTTP/proxy.corp.example", code: errorcode.KDC_ERR_BADOPTION},
 		{account: "svc-gw-none", user: "alice", spn: intranet, want: ErrNoTransition},
 		{account: "svc-gw", user: "dave", spn: intranet, code: errorcode.KDC_ERR_POLICY},
@@ -183,5 +183,26 @@ func TestLabTicketForRefused(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestLabEnterpriseNames: a user principal name leads to its account, under which services then see the person.
+func TestLabEnterpriseNames(t *testing.T) {
+	t.Parallel()
+	c := delegate(t, "svc-gw")
+	for upn, name := range map[string]string{
+		"robert.brown@corp.example": "bob", "Robert.Brown@CORP.example": "bob", "carol@corp-mail.example": "carol", "zoë@corp.example": "zoë",
+		"bob@corp.example": "bob", // not his user principal name: whoever wants one compares
+	} {
+		u, ticket, err := ticketFor(t, c, Principal{Name: upn, Realm: "CORP.EXAMPLE", Enterprise: true}, "HTTP/intranet.corp.example")
+		if err != nil {
+			t.Errorf("%s: %v", upn, err)
+			continue
+		}
+		got, err := whoami(c, ticket)
+		if err != nil || u.Account.String() != name+"@CORP.EXAMPLE" || !strings.Contains(got, name+"@CORP.EXAMPLE") {
+			t.Errorf("%s is %s, and came out as %q, %v", upn, u, got, err)
+		}
+		t.Log(upn, u, u.UPN, u.SID)
 	}
 }
