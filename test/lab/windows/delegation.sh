@@ -10,15 +10,18 @@ if [ "$(id -u)" != 0 ] || ! command -v samba >/dev/null; then
   echo "NOT RUN: delegation on Windows: the Active Directory lab cannot run here (root, samba): as: caller is not tried as a Windows program"
   exit 0
 fi
-chmod 711 "$work" # the lab's daemons have accounts of their own
-export ADLAB_STATE=$work/adlab ADLAB_NETNS=1
+# The lab's daemons have accounts of their own, which must get to its files and to their own temporary ones.
+lab=$(TMPDIR=/tmp mktemp -d)
+chmod 711 "$lab"
+export ADLAB_STATE=$lab/ad ADLAB_NETNS=1
 lab_down() {
   wine_stop # its server belongs to the lab's network
   "$ad/down.sh" --purge >/dev/null 2>&1 || true
+  rm -rf "$lab"
   [ -n "$wine_made" ] || wine_start
 }
 trap 'rc=$?; lab_down; (exit $rc); finish' EXIT
-"$ad/up.sh" --fresh >"$work/adlab.log" 2>&1 || fail "the lab does not come up: $(tail -n 5 "$work/adlab.log")"
+env -u TMPDIR "$ad/up.sh" --fresh >"$work/adlab.log" 2>&1 || fail "the lab does not come up: $(grep -v "^ok" "$work/adlab.log" | tail -n 20)"
 step "the Active Directory lab is up"
 
 folder='C:\ProgramData\Sallyport' unix=$WINEPREFIX/drive_c/ProgramData/Sallyport
