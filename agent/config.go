@@ -357,7 +357,9 @@ type ActFor struct {
 	Domains []string `yaml:"domains"`
 }
 
-func (a ActFor) set() bool { return len(a.AllowGroups)+len(a.DenyGroups)+len(a.UPNSuffixes)+len(a.Domains) > 0 }
+func (a ActFor) set() bool {
+	return len(a.AllowGroups)+len(a.DenyGroups)+len(a.UPNSuffixes)+len(a.Domains) > 0
+}
 
 // Basic is HTTP Basic authentication.
 type Basic struct {
