@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sallyport/relay/connector"
 	"sallyport/tunnel"
 )
 
@@ -39,6 +40,7 @@ func (r *Relay) newServer(ctx context.Context) *http.Server {
 		IdleTimeout:                  orElse(t.KeepAlive, 185*time.Second),
 		ErrorLog:                     log.New(serverLog{r.log}, "", 0),
 		BaseContext:                  func(net.Listener) context.Context { return ctx },
+		ConnContext:                  connector.WithConn,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: orElse(r.config.Limits.StreamsPerConnection, 250),
 			SendPingTimeout:      45 * time.Second,

@@ -55,6 +55,61 @@ func (c *chunk) write(p []byte) int {
 	return n
 }
 
+const (
+	// narrow is the room of a Buffer into which little comes at a time.
+	narrow = 16 << 10
+	// wide is the room of one into which much does: as much as one message carries.
+	wide = piece
+)
+
+// A Buffer is where body bytes are read to that a Stream is to send. Its memory is borrowed, and goes with the bytes where
+// there are many of them: nothing is copied then. The zero value is ready for use; it is for one goroutine.
+type Buffer struct {
+	c     *chunk // nil: none is borrowed
+	size  int    // of the room; 0 is narrow
+	batch batch  // Send's own
+}
+
+// Room is memory to read into, good until the next call of Send or Free. It is 16 kB, or 64 kB after that was filled.
+func (b *Buffer) Room() []byte {
+	if b.c == nil {
+		b.size = max(b.size, narrow)
+		b.c = newChunk(b.size)
+	}
+	return b.c.buf[:b.size]
+}
+
+// Free gives the memory back.
+func (b *Buffer) Free() {
+	if b.c != nil {
+		b.c.free()
+		b.c = nil
+	}
+}
+
+// moveTo puts the first n bytes of the room into q, copied only where the memory is less than half full, and makes the next
+// room as large as suits that.
+func (b *Buffer) moveTo(q *queue, n int) {
+	if n >= b.size/2 {
+		b.c.w = n
+		q.push(b.c)
+		b.c = nil
+	} else {
+		q.append(b.c.buf[:n])
+	}
+	size := b.size
+	switch {
+	case n == b.size:
+		size = wide
+	case n < narrow:
+		size = narrow
+	}
+	if size != b.size {
+		b.Free()
+		b.size = size
+	}
+}
+
 // A queue is bytes in order, in chunks. The zero value is empty.
 type queue struct {
 	chunks []*chunk

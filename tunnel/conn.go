@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"errors"
 	"net"
 	"sync"
 )
@@ -10,12 +11,14 @@ import (
 // A Conn lets the link send a message's records together, and reads ahead while much comes.
 //
 // Until a link uses it, it is the connection that it wraps and nothing else. Who makes the connection wraps it, before TLS;
-// the link finds it by itself, through every connection that has a method NetConn as tls.Conn does.
+// the link finds it by itself, through every connection that has a method NetConn as tls.Conn does. The relay's connections
+// with callers are the same for large bodies.
 type Conn struct {
 	net.Conn
 
-	mu   sync.Mutex // guards what is held back; held across writes, so that their order stays
+	mu   sync.Mutex // guards what follows; held across writes, so that their order stays
 	held *segment   // nil unless corked
+	err  error      // why what was held back did not leave: nothing may follow it
 
 	// The reader's own.
 	ahead bool     // read ahead where it pays
@@ -23,8 +26,12 @@ type Conn struct {
 	got   *segment // nil unless it holds what was read ahead
 }
 
-// segmentSize holds a message with what TLS adds to each of its records.
-const segmentSize = MaxMessage + 1<<10
+const (
+	// segmentSize holds a message with what TLS adds to each of its records.
+	segmentSize = MaxMessage + 1<<10
+	// mostRecord is the most that a record of TLS 1.3 takes (RFC 8446 section 5.2).
+	mostRecord = tlsRecord + 256 + 5
+)
 
 // A segment is memory that a busy connection borrows; an idle one has none.
 type segment struct {
@@ -46,18 +53,13 @@ func WrapConn(c net.Conn) *Conn { return &Conn{Conn: c} }
 // beneath is what the Conn wraps. It has no method NetConn, which would let others get by what embeds it.
 func (c *Conn) beneath() net.Conn { return c.Conn }
 
-// A corker is a Conn, or what embeds one.
-type corker interface {
-	cork()
-	uncork() error
-	readAhead()
-}
+func (c *Conn) itself() *Conn { return c }
 
-// corkerUnder finds the Conn on which a link's connection is built; nil if there is none.
-func corkerUnder(c net.Conn) corker {
+// ConnUnder finds the Conn on which c is built; nil if there is none.
+func ConnUnder(c net.Conn) *Conn {
 	for c != nil {
-		if found, ok := c.(corker); ok {
-			return found
+		if found, ok := c.(interface{ itself() *Conn }); ok { // a Conn, or what embeds one
+			return found.itself()
 		}
 		c = unwrap(c)
 	}
@@ -73,6 +75,17 @@ func unwrap(c net.Conn) net.Conn {
 		return c.NetConn()
 	}
 	return nil
+}
+
+// Together calls write, which writes about n bytes, and hands the records that TLS makes of them to the network in one piece.
+// A nil Conn only calls it.
+func (c *Conn) Together(n int, write func() error) error {
+	if c == nil || n <= tlsRecord {
+		return write()
+	}
+	c.cork()
+	err := write()
+	return errors.Join(err, c.uncork())
 }
 
 // cork holds back what is written until uncork.
@@ -101,16 +114,19 @@ func (c *Conn) uncork() error {
 func (c *Conn) release() error {
 	held := c.held.buf[:c.held.w]
 	c.held.w = 0
-	if len(held) == 0 {
-		return nil
+	if len(held) == 0 || c.err != nil {
+		return c.err
 	}
-	_, err := c.Conn.Write(held)
-	return err
+	_, c.err = c.Conn.Write(held)
+	return c.err
 }
 
 func (c *Conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.err != nil {
+		return 0, c.err
+	}
 	if c.held == nil {
 		return c.Conn.Write(p)
 	}
@@ -126,8 +142,11 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// readAhead lets reads take more from the network than was asked for. The reader alone calls it.
-func (c *Conn) readAhead() { c.ahead = true }
+// ReadAhead lets reads take more from the network than was asked for. The reader alone calls it.
+func (c *Conn) ReadAhead() { c.ahead = true }
+
+// AtHand says that a whole TLS record has been read ahead: to read it does not wait. The reader alone calls it.
+func (c *Conn) AtHand() bool { return c != nil && c.got != nil && c.got.w-c.got.r >= mostRecord }
 
 func (c *Conn) Read(p []byte) (int, error) {
 	if c.got == nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -171,7 +172,7 @@ func TestReadingAheadChangesNoByte(t *testing.T) {
 		"with its end": iotest.DataErrReader(bytes.NewReader(want)),
 	} {
 		c := WrapConn(pipeEnd{r: source})
-		c.readAhead()
+		c.ReadAhead()
 		var got bytes.Buffer
 		p := make([]byte, 20<<10)
 		for {
@@ -234,17 +235,75 @@ func TestHeldBackBytesGoOutInOrder(t *testing.T) {
 	_ = c.SetWriteDeadline(time.Now())
 }
 
+// A halfDeaf connection takes some of the first write, and everything after it.
+type halfDeaf struct {
+	net.Conn
+	got []byte
+}
+
+func (c *halfDeaf) Write(p []byte) (int, error) {
+	if c.got == nil {
+		c.got = append(c.got, p[:len(p)/2]...)
+		return len(p) / 2, io.ErrShortWrite
+	}
+	c.got = append(c.got, p...)
+	return len(p), nil
+}
+
+// TLS believes that what was held back has left. Where it has not, nothing may follow: the other side would see a gap.
+func TestNothingFollowsWhatDidNotLeave(t *testing.T) {
+	t.Parallel()
+	deaf := &halfDeaf{}
+	c := WrapConn(deaf)
+	err := c.Together(MaxMessage, func() error {
+		_, err := c.Write([]byte("lost"))
+		return err
+	})
+	if !errors.Is(err, io.ErrShortWrite) {
+		t.Errorf("Together: %v", err)
+	}
+	if _, err := c.Write([]byte("more")); err == nil {
+		t.Error("a write after it gave no error")
+	}
+	if err := c.Together(MaxMessage, func() error { return nil }); err == nil {
+		t.Error("Together after it gave no error")
+	}
+	if string(deaf.got) != "lo" {
+		t.Errorf("the network has got %q", deaf.got)
+	}
+}
+
+// AtHand never promises a record of which a byte is still to come.
+func TestAtHandIsAWholeRecord(t *testing.T) {
+	t.Parallel()
+	c := WrapConn(pipeEnd{r: bytes.NewReader(make([]byte, 10+mostRecord+1))})
+	c.ReadAhead()
+	p := make([]byte, 10)
+	for i, read := range []struct {
+		n    int
+		want bool
+	}{{10, false}, {1, true}, {1, false}} {
+		if _, err := io.ReadFull(c, p[:read.n]); err != nil {
+			t.Fatal(err)
+		}
+		if c.AtHand() != read.want {
+			t.Errorf("after read %d: %v", i, !read.want)
+		}
+	}
+	if (*Conn)(nil).AtHand() {
+		t.Error("a nil Conn has something at hand")
+	}
+}
+
 func BenchmarkBulkTLS(b *testing.B) {
 	for name, wrapped := range map[string]bool{"record by record": false, "together": true} {
 		b.Run(name, func(b *testing.B) {
-			piece := make([]byte, 32<<10)
 			w := &wire{wrapped: wrapped}
 			relay, _ := secureLinks(b, w, Options{Serve: func(s *Stream) {
 				_ = s.SendResponse(&Response{Status: 200, ContentLength: -1}, false)
-				for {
-					if _, err := s.Write(piece); err != nil {
-						return
-					}
+				var buf Buffer
+				defer buf.Free()
+				for s.Send(&buf, len(buf.Room())) == nil {
 				}
 			}})
 			s, err := relay.Open(get("/"), true)

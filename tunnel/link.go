@@ -89,11 +89,12 @@ type errClosed struct{ reason string }
 func (e errClosed) Error() string { return "closed: " + e.reason }
 
 // A Link is one live WebSocket between an agent and a relay node, after the handshake. One goroutine reads and never
-// waits for a stream; one writes, and takes everything that is queued as one message. While no stream is open the writer is
-// there only when there is something to write: an idle link is one goroutine. Safe for concurrent use.
+// waits for a stream; one writes, and takes everything that is queued as one message. Where that one has nothing to do, a
+// goroutine that sends much (Stream.Send) writes in its place. While no stream is open the writer is there only when there is
+// something to write: an idle link is one goroutine. Safe for concurrent use.
 type Link struct {
 	ws    *websocket.Conn
-	conn  corker // what ws is built on; nil if it was not wrapped
+	conn  *Conn // what ws is built on; nil if it was not wrapped
 	o     Options
 	began time.Time
 
@@ -128,7 +129,8 @@ type Link struct {
 	queued   int      // their bytes
 	partials int      // bytes of incomplete heads
 	pong     []byte   // payload of the pong to send, nil for none
-	writing  bool
+	writing  bool     // the writer has a message
+	lent     bool     // a goroutine with much to send has one instead
 	mayWrite bool     // Run has begun
 	writer   bool     // the writer is there
 	busy     bool     // a stream was open since the last ping: the writer stays
@@ -147,8 +149,8 @@ func New(ws *websocket.Conn, side Side, o Options) *Link {
 	l := newBareLink(side, o)
 	l.ws = ws
 	boundUnsent(ws.NetConn())
-	if l.conn = corkerUnder(ws.NetConn()); l.conn != nil {
-		l.conn.readAhead()
+	if l.conn = ConnUnder(ws.NetConn()); l.conn != nil {
+		l.conn.ReadAhead()
 	}
 	ws.SetReadLimit(MaxMessage)
 	ws.SetPingHandler(func(text string) error {
@@ -600,5 +602,9 @@ func (l *Link) checkIdle() {
 }
 
 func (l *Link) quiet() bool {
-	return len(l.streams) == 0 && !l.writing && len(l.control) == 0 && l.pong == nil && l.urgent.len() == 0 && l.bulk.len() == 0
+	return len(l.streams) == 0 && !l.writing && !l.lent && l.nothingQueued()
+}
+
+func (l *Link) nothingQueued() bool {
+	return len(l.control) == 0 && l.pong == nil && l.urgent.len() == 0 && l.bulk.len() == 0
 }

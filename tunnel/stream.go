@@ -347,6 +347,51 @@ func (s *Stream) Write(p []byte) (int, error) {
 	}
 }
 
+// Send sends the first n bytes of b's room, as Write does. Where they are many it does not copy them, and writes them to the
+// network itself if nobody else is writing.
+func (s *Stream) Send(b *Buffer, n int) error {
+	for {
+		turn, err := s.queueBuffer(b, n)
+		switch {
+		case err == nil && turn:
+			s.link.writeTurn(&b.batch)
+			return nil
+		case err != errNoRoom:
+			return err
+		}
+		s.link.mu.Lock()
+		timeout := s.writeTimeout
+		s.link.mu.Unlock()
+		if err := await(s.room, timeout); err != nil {
+			return err
+		}
+	}
+}
+
+// errNoRoom: as much as may be is queued already.
+var errNoRoom = errors.New("tunnel: no room")
+
+// queueBuffer queues what Send sends. turn says that writeTurn must follow.
+func (s *Stream) queueBuffer(b *Buffer, n int) (turn bool, err error) {
+	s.link.mu.Lock()
+	defer s.link.mu.Unlock()
+	if err := s.mayWrite(); err != nil {
+		return false, err
+	}
+	if s.out.size+n > maxOut {
+		return false, errNoRoom
+	}
+	if s.out.size == 0 {
+		s.progress = time.Now()
+	}
+	b.moveTo(&s.out, n)
+	if n <= urgentData {
+		s.link.schedule(s)
+		return false, nil
+	}
+	return s.link.scheduleBulk(s, &b.batch), nil
+}
+
 // mayWrite says why no body byte may be queued. link.mu is held.
 func (s *Stream) mayWrite() error {
 	switch {

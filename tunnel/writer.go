@@ -48,10 +48,17 @@ func (r *ring) pop() *Stream {
 	return s
 }
 
-// schedule puts s into its ring if it has something to send now. l.mu is held.
+// schedule puts s into its ring if it has something to send now, and has it written. l.mu is held.
 func (l *Link) schedule(s *Stream) {
+	if l.enqueue(s) {
+		l.wakeWriter()
+	}
+}
+
+// enqueue puts s into its ring if it has something to send now and is not there. l.mu is held.
+func (l *Link) enqueue(s *Stream) bool {
 	if s.scheduled || !s.sendable() {
-		return
+		return false
 	}
 	s.scheduled = true
 	if len(s.heads) > 0 || s.out.size <= urgentData {
@@ -59,11 +66,14 @@ func (l *Link) schedule(s *Stream) {
 	} else {
 		l.bulk.push(s)
 	}
-	l.wakeWriter()
+	return true
 }
 
 // wakeWriter has what is queued written, by the writer that is there or by a new one. l.mu is held.
 func (l *Link) wakeWriter() {
+	if l.lent {
+		return // writeTurn does it
+	}
 	if !l.writer {
 		if l.mayWrite && l.err == nil { // Run waits for it: it does so after it has set err
 			l.writer = true
@@ -164,15 +174,9 @@ func (l *Link) writeLoop() {
 		runtime.Gosched()
 		l.answerWebSocketPing()
 		for l.take(&b) {
-			err := l.write(&b)
-			if errors.Is(err, websocket.ErrCloseSent) {
-				// This side has said its last word. The peer has yet to read it, and what comes from there meanwhile needs no
-				// answer: streams above the GOAWAY were not run.
+			if err := l.write(&b); err != nil {
+				l.unwritten(err)
 				<-l.done
-				return
-			}
-			if err != nil {
-				l.fail(fmt.Errorf("write to the peer: %w", err))
 				return
 			}
 			b.reset()
@@ -188,6 +192,48 @@ func (l *Link) writeLoop() {
 	}
 }
 
+// unwritten ends the link for what could not be written, unless this side has said its last word: the peer has yet to read
+// it, and what comes from there meanwhile needs no answer. Streams above the GOAWAY were not run.
+func (l *Link) unwritten(err error) {
+	if !errors.Is(err, websocket.ErrCloseSent) {
+		l.fail(fmt.Errorf("write to the peer: %w", err))
+	}
+}
+
+// scheduleBulk is schedule for a goroutine that has much to send. If the writer is not writing, it fills b with the next
+// message, which that goroutine then writes itself by writeTurn: none has to be woken, and while it writes, more comes that it
+// will send next. l.mu is held.
+func (l *Link) scheduleBulk(s *Stream, b *batch) (turn bool) {
+	if !l.enqueue(s) {
+		return false
+	}
+	if l.lent || l.writing || !l.mayWrite || l.err != nil {
+		l.wakeWriter()
+		return false
+	}
+	l.fill(b)
+	l.lent = true
+	return true
+}
+
+// writeTurn writes what scheduleBulk has taken, and leaves the rest to the writer.
+func (l *Link) writeTurn(b *batch) {
+	err := l.write(b)
+	b.reset()
+	if err != nil {
+		l.unwritten(err) // and keeps the turn: nobody writes any more
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lent = false
+	if l.nothingQueued() && l.webSocketPing.Load() == nil {
+		l.checkIdle()
+	} else {
+		l.wakeWriter()
+	}
+}
+
 // answerWebSocketPing answers pings of the WebSocket's own (RFC 6455 section 5.5.2), which something on the way may send.
 // Those that come faster than the answers leave are answered once.
 func (l *Link) answerWebSocketPing() {
@@ -200,12 +246,7 @@ func (l *Link) write(b *batch) error {
 	if err := l.ws.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return err
 	}
-	if l.conn == nil || b.size <= tlsRecord {
-		return l.writeMessage(b)
-	}
-	l.conn.cork()
-	err := l.writeMessage(b)
-	return errors.Join(err, l.conn.uncork())
+	return l.conn.Together(b.size, func() error { return l.writeMessage(b) })
 }
 
 func (l *Link) writeMessage(b *batch) error {
@@ -227,11 +268,24 @@ func (l *Link) writeMessage(b *batch) error {
 	return w.Close()
 }
 
-// take fills b with what goes into the next message: control frames, then streams with little to send, then bulk, each
-// stream in its turn. It says whether there is anything.
+// take fills b with the next message, and says whether there is one to write now.
 func (l *Link) take(b *batch) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.lent {
+		return false
+	}
+	l.fill(b)
+	l.writing = len(b.frames) > 0
+	if !l.writing {
+		l.checkIdle()
+	}
+	return l.writing
+}
+
+// fill puts into b what goes into the next message: control frames, then streams with little to send, then bulk, each stream
+// in its turn. l.mu is held.
+func (l *Link) fill(b *batch) {
 	l.takeControl(b)
 	now := time.Now()
 	reserve := 0
@@ -247,11 +301,6 @@ func (l *Link) take(b *batch) bool {
 			l.takeTurn(l.bulk.pop(), b, now)
 		}
 	}
-	l.writing = len(b.frames) > 0
-	if !l.writing {
-		l.checkIdle()
-	}
-	return l.writing
 }
 
 func (l *Link) takeControl(b *batch) {

@@ -27,6 +27,7 @@ type Stream interface {
 	Buffered() int
 	Trailer() http.Header
 	Write(p []byte) (int, error)
+	Send(b *tunnel.Buffer, n int) error
 	CloseWrite(trailer http.Header) error
 	AllowBody()
 	Reset(code tunnel.ResetCode, reason string)
@@ -280,16 +281,15 @@ func (s *service) sent(err error) error {
 // copyOut passes each piece of the body on as it comes.
 func (s *service) copyOut(body io.Reader) error {
 	s.st.SetWriteTimeout(s.body.silence)
-	buf := copyBuffers.Get().(*[chunkHead + copySize + 2]byte)
-	defer copyBuffers.Put(buf)
+	var buf tunnel.Buffer
+	defer buf.Free()
 	for {
-		n, err := body.Read(buf[:copySize])
+		n, err := body.Read(buf.Room())
 		if n > 0 {
-			w, werr := s.st.Write(buf[:n])
-			s.out += int64(w)
-			if werr != nil {
+			if werr := s.st.Send(&buf, n); werr != nil {
 				return &Error{Kind: CallerGone, Err: fmt.Errorf("send the answer: %w", werr)}
 			}
+			s.out += int64(n)
 		}
 		if err == io.EOF {
 			return nil

@@ -21,6 +21,7 @@ type call struct {
 	w     http.ResponseWriter
 	r     *http.Request
 	rc    *http.ResponseController
+	conn  *tunnel.Conn // of a caller that has it for itself and speaks TLS on it; nil for others
 	place Place
 	event Event
 
@@ -44,6 +45,7 @@ type call struct {
 // begin reads what must be known before the caller's fields are cleaned.
 func (p *Proxy) begin(w http.ResponseWriter, r *http.Request, place Place) *call {
 	c := &call{p: p, w: w, r: r, rc: http.NewResponseController(w), place: place}
+	c.conn = connOf(r)
 	c.from = p.o.Trusted.forwardedOf(r)
 	c.counters = c.counted[:0]
 	e := &c.event
@@ -156,8 +158,11 @@ func (c *call) closeUnlessRead() {
 // send writes body bytes to the caller.
 func (c *call) send(b []byte) error {
 	c.extendWrite()
-	n, err := c.w.Write(b)
-	c.event.Out += int64(n)
+	err := c.conn.Together(len(b), func() error {
+		n, err := c.w.Write(b)
+		c.event.Out += int64(n)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("%w: %w", errCallerGone, err)
 	}

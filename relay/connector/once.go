@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"sallyport/relay/operation"
@@ -122,11 +123,14 @@ func closeFound(f *operation.Found) error {
 	return nil
 }
 
+// bodyBuffers are for bodies that stay at the relay.
+var bodyBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
 // hashBody reads the whole body of a repeat.
 func (c *call) hashBody() ([]byte, error) {
 	h := sha256.New()
-	buf := uploadBuffers.Get().(*[32 << 10]byte)
-	defer uploadBuffers.Put(buf)
+	buf := bodyBuffers.Get().(*[32 << 10]byte)
+	defer bodyBuffers.Put(buf)
 	for {
 		c.extendRead()
 		n, err := c.r.Body.Read(buf[:])

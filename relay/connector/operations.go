@@ -135,8 +135,8 @@ func (c *call) give(found *operation.Found) error {
 	if c.r.Method == http.MethodHead {
 		return nil
 	}
-	buf := uploadBuffers.Get().(*[32 << 10]byte)
-	defer uploadBuffers.Put(buf)
+	buf := bodyBuffers.Get().(*[32 << 10]byte)
+	defer bodyBuffers.Put(buf)
 	for {
 		n, err := found.Body.Read(buf[:])
 		if n > 0 {

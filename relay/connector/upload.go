@@ -7,15 +7,11 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"sallyport/tunnel"
 )
-
-// buffers for bodies on their way from callers.
-var uploadBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
 // An upload sends a caller's body over a stream while the answer may already be coming back.
 type upload struct {
@@ -47,6 +43,9 @@ func startUpload(c *call, s *tunnel.Stream, k clock, req *tunnel.Request) *uploa
 		// Without it net/http reads the caller's body to its end before the first byte of an answer goes out.
 		_ = c.rc.EnableFullDuplex()
 	}
+	if c.conn != nil {
+		c.conn.ReadAhead()
+	}
 	u := &upload{c: c, s: s, clock: k, done: make(chan struct{})}
 	go func() { // stop waits for it
 		defer close(u.done)
@@ -62,8 +61,8 @@ func startUpload(c *call, s *tunnel.Stream, k clock, req *tunnel.Request) *uploa
 
 // run copies until the body's end. A caller that fails before the answer has its stream reset, which ends the wait for it.
 func (u *upload) run() {
-	buf := uploadBuffers.Get().(*[32 << 10]byte)
-	defer uploadBuffers.Put(buf)
+	var buf tunnel.Buffer
+	defer buf.Free()
 	limit, wanted := u.c.bodyLimit(), true
 	var total int64
 	for {
@@ -74,7 +73,7 @@ func (u *upload) run() {
 		if u.stopping.Load() {
 			return // looked at after the deadline was set, which would otherwise undo stop's
 		}
-		n, err := u.c.r.Body.Read(buf[:])
+		n, err := u.read(buf.Room())
 		total += int64(n)
 		u.c.event.In = total
 		if total > limit {
@@ -82,7 +81,7 @@ func (u *upload) run() {
 			return
 		}
 		if n > 0 && wanted {
-			wanted = u.write(buf[:n])
+			wanted = u.send(&buf, n)
 		}
 		if err == io.EOF {
 			u.ended.Store(true) // before the agent can know, so that no answer overtakes it
@@ -100,10 +99,20 @@ func (u *upload) run() {
 	}
 }
 
-// write sends a piece, and says whether more are wanted. If not, because the upstream has seen enough or the stream is
-// lost, the rest is read and dropped, so that the caller gets to the answer.
-func (u *upload) write(b []byte) (wanted bool) {
-	_, err := u.s.Write(b)
+// read reads what has come, over TLS too, which gives its records one by one.
+func (u *upload) read(room []byte) (n int, err error) {
+	for {
+		more, err := u.c.r.Body.Read(room[n:])
+		if n += more; err != nil || n == len(room) || !u.c.conn.AtHand() {
+			return n, err
+		}
+	}
+}
+
+// send sends the first n bytes of a buffer, and says whether more are wanted. If not, because the upstream has seen enough
+// or the stream is lost, the rest is read and dropped, so that the caller gets to the answer.
+func (u *upload) send(b *tunnel.Buffer, n int) (wanted bool) {
+	err := u.s.Send(b, n)
 	if err == nil {
 		u.clock.progress()
 		return true
