@@ -185,8 +185,11 @@ func (l *Link) onOpen(h frameHeader, payload []byte) error {
 		l.mu.Unlock()
 		return violation("OPEN of stream %d", h.stream)
 	case s == nil && h.stream <= l.lastPeer:
+		// The rest of a head that was refused; or one that comes too late, from a peer that does not keep the order of numbers:
+		// it must not wait for an answer for ever. Who knows it already passes over this.
+		l.queueControl(frameReset, 0, h.stream, appendReset(Refused, "streams are opened in the order of their numbers"))
 		l.mu.Unlock()
-		return nil // the rest of a head that was refused
+		return nil
 	case s != nil && s.partialType != frameOpen:
 		l.mu.Unlock()
 		return violation("OPEN of stream %d, which is open", h.stream)

@@ -22,6 +22,8 @@ const (
 	quantum = 16 << 10
 	// urgentData is the size up to which queued body bytes go before bulk.
 	urgentData = 4 << 10
+	// leastPart is the least of a head or of trailers that is worth a frame of its own.
+	leastPart = 512
 	// bulkShare is kept free in a message for bulk while there is any, so that many small streams cannot starve it.
 	bulkShare = 16 << 10
 )
@@ -46,6 +48,12 @@ func (r *ring) pop() *Stream {
 	r.items[r.head] = nil
 	r.head++
 	return s
+}
+
+// unpop gives back what pop has given, as the first again.
+func (r *ring) unpop(s *Stream) {
+	r.head--
+	r.items[r.head] = s
 }
 
 // schedule puts s into its ring if it has something to send now, and has it written. l.mu is held.
@@ -293,7 +301,14 @@ func (l *Link) fill(b *batch) {
 		reserve = bulkShare
 	}
 	for n := l.urgent.len(); n > 0 && b.room() > reserve+headerSize; n-- {
-		l.takeTurn(l.urgent.pop(), b, now)
+		s := l.urgent.pop()
+		l.takeTurn(s, b, now)
+		if s.unopened() {
+			// Numbers have to reach the peer in their order: no stream that was opened later may pass it.
+			l.urgent.unpop(s)
+			s.scheduled = true
+			break
+		}
 	}
 	for before := -1; before != b.size && b.room() > 2*headerSize; {
 		before = b.size
@@ -339,22 +354,31 @@ func (l *Link) takeTurn(s *Stream, b *batch, now time.Time) {
 	if b.size != before {
 		s.progress = now
 	}
-	if s.sendable() {
+	if s.sendable() && !s.unopened() {
 		s.scheduled = true
 		l.bulk.push(s) // the writer takes again until nothing is left
 	}
 }
+
+// unopened says that s is to be opened and that nothing of it has been taken yet. l.mu is held.
+func (s *Stream) unopened() bool { return s.mine() && !s.started && !s.localDone && len(s.heads) > 0 }
 
 // take moves what s may send now into b: heads, then body bytes within its credit and its share, then the end. l.mu is
 // held.
 func (s *Stream) take(b *batch, share int) {
 	for len(s.heads) > 0 {
 		h := s.heads[0]
-		if headerSize+len(h.payload) > b.room() {
+		n := min(len(h.payload), b.room()-headerSize)
+		if n < min(len(h.payload), leastPart) {
+			return // goes on in the next message
+		}
+		s.started = true
+		if n < len(h.payload) {
+			b.add(frameHeader{typ: h.typ, flags: flagMore, stream: s.id}, h.payload[:n], nil)
+			s.heads[0].payload = h.payload[n:]
 			return
 		}
 		s.heads = s.heads[1:]
-		s.started = true
 		b.add(frameHeader{typ: h.typ, flags: h.flags, stream: s.id}, h.payload, nil)
 		if h.flags&flagEnd != 0 {
 			s.link.finish(s, true, false)
@@ -407,7 +431,7 @@ func (s *Stream) takeEnd(b *batch) {
 	}
 	for {
 		n := min(len(s.trailer), b.room()-headerSize)
-		if n < min(len(s.trailer), 512) {
+		if n < min(len(s.trailer), leastPart) {
 			return // goes on in the next message
 		}
 		flags := byte(0)
