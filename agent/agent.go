@@ -63,7 +63,8 @@ type Deps struct {
 
 // An Agent is one installation that runs. Safe for concurrent use.
 type Agent struct {
-	config   Config // the one it started with: relay, gateway and links do not change
+	config   Config  // the one it started with: relay, gateway and links do not change
+	file     version // of the configuration's file, as it was then
 	deps     Deps
 	log      *slog.Logger
 	audit    *audit.Log
@@ -102,7 +103,9 @@ func New(c *Config, d Deps) (*Agent, error) {
 	if err := mayRun(c, d.Identity); err != nil {
 		return nil, err
 	}
-	a := &Agent{config: *c, deps: d, log: d.Log, guard: lockout.New(), status: newStatus(), pulses: make(chan chan<- string), replaced: make(chan string, 1), ship: newShipper(), anchor: newAnchor()}
+	// What New is given is in force. Only what the file becomes from here on is a change, and so is a file that is gone.
+	file, _ := look(d.File, version{})
+	a := &Agent{file: file, config: *c, deps: d, log: d.Log, guard: lockout.New(), status: newStatus(), pulses: make(chan chan<- string), replaced: make(chan string, 1), ship: newShipper(), anchor: newAnchor()}
 	snap, err := a.build(c, nil)
 	dialer, dialErr := NewDialer(c, d)
 	if err = errors.Join(err, dialErr); err != nil {

@@ -31,6 +31,7 @@ import (
 
 // A rig is an agent that runs, the relay's side of its links, and an API behind it.
 type rig struct {
+	built   func()        // called between New and Run; nil: nothing is
 	windows eventlog.Sink // its event log; nil: none
 	level   *slog.LevelVar
 	t       *testing.T
@@ -138,6 +139,9 @@ func (r *rig) start(relay, fingerprint string) {
 	})
 	if err != nil {
 		r.t.Fatal(err)
+	}
+	if r.built != nil {
+		r.built()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -527,4 +531,13 @@ func (r *rig) text() string {
 		r.t.Fatal(err)
 	}
 	return string(data)
+}
+
+// TestChangeBeforeTheFirstLook: what the file becomes between New and the first look at it is a change too.
+func TestChangeBeforeTheFirstLook(t *testing.T) {
+	t.Parallel()
+	r := newRigAs(t, yamlForm, func(r *rig) {
+		r.built = func() { r.write(strings.Replace(r.text(), "links: 1", "links: nonsense", 1)) }
+	})
+	r.until("the change is noticed", func() bool { return strings.Contains(r.log.String(), "the configuration is wrong") })
 }

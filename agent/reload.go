@@ -60,7 +60,7 @@ func (a *Agent) watch(ctx context.Context) {
 	if a.deps.File == "" {
 		return
 	}
-	seen, _ := look(a.deps.File, version{}) // what New was given is in force; a file that is gone counts as a change later
+	seen := a.file
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	missing := ""
