@@ -2,8 +2,8 @@
 // if the new one does not link. Only an admin starts it, by 'sallyport-agent update', or a schedule that an admin has set; the
 // running agent does not import it, and nothing that the relay sends leads here.
 //
-// It decides by a signature (release.go), takes the program out of its package (program.go), puts it in place so that a
-// complete program lies there at every moment (place.go), and keeps a journal beside it (journal.go), by which the next run
+// It decides by a signature (release.go), takes the program out of its package (program.go), on Windows asks for its publisher
+// (publisher.go), puts it in place so that a complete program lies there at every moment (place.go), and keeps a journal beside it (journal.go), by which the next run
 // ends what one that was killed has begun. It does not know services and links: its caller hands them in.
 //
 //	r, err := update.ReadRelease(sums, signatures, signers)
@@ -64,10 +64,14 @@ type Updater struct {
 	Life    func() (Life, error)
 	// WithoutLink has it be enough that a new program runs.
 	WithoutLink bool
+	// AnyPublisher has it ask nothing about the publisher of a program, which on Windows must be the present one's.
+	AnyPublisher bool
 	// Within is how long a link is waited for; zero: LinkWithin.
 	Within time.Duration
 	// Say is told of each step before it is done; nil: nobody.
 	Say func(step string)
+
+	sealOf func(path string) (seal, error) // nil: this system's
 }
 
 // RolledBack says that a new program was not kept. Now is nil if the old one is back and links, or what is wrong with it.
@@ -133,14 +137,18 @@ func (u *Updater) Update(ctx context.Context, from, to string, program []byte) e
 	if err != nil {
 		return err
 	}
-	return u.replace(ctx, running, from, to, program)
+	return u.replace(ctx, running, from, to, program, u.admitted)
 }
 
-func (u *Updater) replace(ctx context.Context, running bool, from, to string, program []byte) error {
+// replace asks admitted about the program that lies beside the present one, before that runs for the first time.
+func (u *Updater) replace(ctx context.Context, running bool, from, to string, program []byte, admitted func(path string) error) error {
 	at := place{u.Program}
 	u.say("write %s", at.staged())
 	if err := at.stage(program); err != nil {
 		return fmt.Errorf("write the new program: %w", err)
+	}
+	if err := admitted(at.staged()); err != nil {
+		return errors.Join(err, at.unstage())
 	}
 	if err := u.answers(ctx, at.staged(), to); err != nil {
 		return errors.Join(err, at.unstage())
@@ -334,7 +342,8 @@ func (u *Updater) Settle(ctx context.Context) (ended bool, err error) {
 }
 
 // Back puts the program back that the last update has replaced, as an update to it: if that one does not link, the present one
-// stays. It gives the version. That there is no link now does not hinder it. The version that it leaves is Refused from then on.
+// stays. It gives the version. That there is no link now does not hinder it, nor another publisher: it ran here. The version
+// that it leaves is Refused from then on.
 func (u *Updater) Back(ctx context.Context, from string) (to string, err error) {
 	at := place{u.Program}
 	running, err := u.Service.Running(ctx)
@@ -348,7 +357,7 @@ func (u *Updater) Back(ctx context.Context, from string) (to string, err error) 
 	if to, err = Version(ctx, at.old()); err != nil {
 		return "", err
 	}
-	if err := u.replace(ctx, running, from, to, program); err != nil {
+	if err := u.replace(ctx, running, from, to, program, func(string) error { return nil }); err != nil {
 		return to, err
 	}
 	left := journal{From: to, To: from, Began: time.Now().UTC()}

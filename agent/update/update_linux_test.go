@@ -466,3 +466,35 @@ func TestKilledAtEachStep(t *testing.T) {
 		}
 	}
 }
+
+// TestPublisher: a program of another publisher is not put in place and not even run; going back asks for none.
+func TestPublisher(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, false)
+	u := b.updater(patient, nil)
+	var looked []string
+	u.sealOf = func(path string) (seal, error) {
+		looked = append(looked, filepath.Base(path))
+		return seal{signed: path == b.program(), publisher: "CN=Example"}, nil
+	}
+	next := agent("1.1.0", "mute") // which would be seen if it ran
+	if err := u.Update(t.Context(), "1.0.0", "1.1.0", next); !errors.Is(err, ErrPublisher) {
+		t.Errorf("an unsigned program: %v", err)
+	}
+	if err := u.Admits(next); !errors.Is(err, ErrPublisher) {
+		t.Errorf("an unsigned program, asked for: %v", err)
+	}
+	b.whole(t, "1.0.0", "")
+	if len(looked) != 4 || looked[0] != "sallyport-agent" || looked[1] != "sallyport-agent.new" {
+		t.Errorf("it looked at %v", looked)
+	}
+	u.AnyPublisher = true
+	if err := u.Update(t.Context(), "1.0.0", "1.1.0", agent("1.1.0", "none")); err != nil {
+		t.Error(err)
+	}
+	u.AnyPublisher = false
+	if to, err := u.Back(t.Context(), "1.1.0"); err != nil || to != "1.0.0" {
+		t.Errorf("back to %s: %v", to, err)
+	}
+	b.whole(t, "1.0.0", "1.1.0")
+}

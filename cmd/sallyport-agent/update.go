@@ -40,8 +40,9 @@ func (p *program) updateCommand() *cobra.Command {
 does that, or a schedule that an admin has set; the relay has no way to it.
 
 Beside the package lie the release's SHA256SUMS and SHA256SUMS.sig. One of update.signers in agent.yaml, or the key given with
---key, must have signed the list, and the package must be as the list has it, for this system, newer, and start here. Before
-that nothing is changed. Then the program is replaced, the service drains and is restarted, and a link is waited for, up to
+--key, must have signed the list, and the package must be as the list has it, for this system, newer, and start here. On
+Windows, where the present program has an Authenticode signature, the new one must have a good one by the same publisher;
+--force does without. Before that nothing is changed. Then the program is replaced, the service drains and is restarted, and a link is waited for, up to
 a minute (--within). Without one the old program comes back. It stays beside the new one as sallyport-agent.old until the next update.
 
 At every moment a complete program lies in its place; on Windows, which has none for an instant, sallyport-agent.old.exe puts
@@ -67,7 +68,7 @@ Exit codes: 0 updated, or there was nothing to do; 1 failed, and nothing was cha
 	f.BoolVar(&o.dry, "dry-run", false, "verify everything, say what would be done, and do nothing")
 	f.BoolVar(&o.yes, "yes", false, "do not ask")
 	f.BoolVar(&o.downgrade, "downgrade", false, "take an older version too, or one whose age cannot be told")
-	f.BoolVar(&o.force, "force", false, "also where a package manager has installed the program")
+	f.BoolVar(&o.force, "force", false, "also where a package manager has installed the program, and on Windows from another publisher or none")
 	f.BoolVar(&o.withoutLink, "without-link", false, "be content if the new version stays up, for a relay that is out of reach")
 	f.DurationVar(&o.within, "within", update.LinkWithin, "how long a link of the new version is waited for, at least "+leastWithin.String())
 	f.BoolVar(&o.goBack, "back", false, "go back to the version before the last update")
@@ -139,7 +140,7 @@ func (p *program) installation(ctx context.Context, o updateOrder) (*installatio
 		}
 	}
 	in.Program, in.Service, in.Life, in.WithoutLink = path, machineService{spec, path}, p.life, o.withoutLink
-	in.Within = o.within
+	in.Within, in.AnyPublisher = o.within, o.force
 	in.Say = func(step string) { fmt.Fprintln(p.out, step) }
 	return in, nil
 }
@@ -247,12 +248,20 @@ func (p *program) updateOf(ctx context.Context, in *installation, o updateOrder)
 	}
 	p.tellPlan(in, running, from, pkg.Version)
 	if o.dry {
-		return nil
+		return mayForce(in.Admits(next))
 	}
 	if err := p.mayGoOn(ctx, o); err != nil {
 		return err
 	}
-	return in.Update(ctx, from, pkg.Version, next)
+	return mayForce(in.Update(ctx, from, pkg.Version, next))
+}
+
+// mayForce tells the way around where there is one.
+func mayForce(err error) error {
+	if errors.Is(err, update.ErrPublisher) {
+		return fmt.Errorf("%w. --force updates all the same", err)
+	}
+	return err
 }
 
 // compare says whether there is nothing to do for a package of version to, or why it is not taken.

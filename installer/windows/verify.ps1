@@ -129,6 +129,13 @@ Test-Item 'only administrators can replace the program' {
     while ($up = Split-Path -Parent $up) { Assert-Private $up $who $Replace }
     $exe
 }
+Test-Item 'the signature of the program is good, so that its updates must have one by the same publisher' {
+    if ($exe -eq '') { throw 'where it lies is not known' }
+    $signature = Get-AuthenticodeSignature -LiteralPath $exe
+    if ($signature.Status -eq 'NotSigned') { return }
+    if ($signature.Status -ne 'Valid') { throw "$($signature.Status): $($signature.StatusMessage)" }
+    $signature.SignerCertificate.Subject
+}
 Test-Item 'it starts with the machine' {
     if ($service.StartMode -ne 'Auto') { throw "its start is $($service.StartMode)" }
     $service.StartMode
