@@ -3,8 +3,11 @@ package relay
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
+
+	"sallyport/relay/admin"
 )
 
 // A logLevel is the log's level: the configuration's, or what an admin has told for a while.
@@ -16,6 +19,7 @@ type logLevel struct {
 	usual slog.Level  // the configuration's
 	told  bool        // live is an admin's
 	timer *time.Timer // ends that; nil: nothing does
+	until time.Time   // when it does; zero: never
 }
 
 func newLogLevel(live *slog.LevelVar, log *slog.Logger, text string) *logLevel {
@@ -46,7 +50,7 @@ func (l *logLevel) tell(level *slog.Level, length time.Duration) {
 	defer l.mu.Unlock()
 	if l.timer != nil {
 		l.timer.Stop()
-		l.timer = nil
+		l.timer, l.until = nil, time.Time{}
 	}
 	if l.told = level != nil; !l.told {
 		l.set(l.usual)
@@ -58,7 +62,7 @@ func (l *logLevel) tell(level *slog.Level, length time.Duration) {
 	}
 	var mine *time.Timer
 	mine = time.AfterFunc(length, func() { l.expire(&mine) })
-	l.timer = mine
+	l.timer, l.until = mine, time.Now().Add(length)
 }
 
 // expire goes back to the usual level, unless something else was told meanwhile.
@@ -66,9 +70,20 @@ func (l *logLevel) expire(timer **time.Timer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.timer == *timer {
-		l.told, l.timer = false, nil
+		l.told, l.timer, l.until = false, nil, time.Time{}
 		l.set(l.usual)
 	}
+}
+
+// inForce is what the status says of it; nil if it is not known.
+func (l *logLevel) inForce() *admin.LevelInForce {
+	if l.live == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	word := func(level slog.Level) string { return strings.ToLower(level.String()) }
+	return &admin.LevelInForce{Level: word(l.live.Level()), Usual: word(l.usual), Told: l.told, Until: l.until.UTC()}
 }
 
 // close stops the clock.

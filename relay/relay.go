@@ -126,7 +126,7 @@ func Open(ctx context.Context, config Config, d Deps) (r *Relay, err error) {
 	}
 	r.admin = admin.New(admin.Config{
 		Gateways: r.gateways, Connectors: r.connectors, Store: r.store, URL: r.URL(), Version: d.Version, Log: log, Backup: r.backup,
-		Forward: r.forwardChange, Syslog: r.syslogStatus, Share: r.shareLink, Level: r.level.tell,
+		Forward: r.forwardChange, Syslog: r.syslogStatus, Share: r.shareLink, Level: r.level.tell, LevelInForce: r.level.inForce,
 		OIDC: config.adminOIDC(), Host: config.adminHost(), Peer: r.trusted.Remote,
 	})
 	r.remote = r.admin.Remote()

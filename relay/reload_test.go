@@ -157,18 +157,28 @@ func TestTheLevelGoesBackByItself(t *testing.T) {
 		l.tell(&debug, time.Minute)
 		time.Sleep(30 * time.Second)
 		l.tell(&failed, time.Minute) // the first minute no longer counts
+		until := time.Now().Add(time.Minute)
 		time.Sleep(45 * time.Second)
 		if live.Level() != slog.LevelError {
 			t.Errorf("after 45 s of a minute: %s", live.Level())
+		}
+		if now := *l.inForce(); now.Level != "error" || now.Usual != "warn" || !now.Told || !now.Until.Equal(until) {
+			t.Errorf("after 45 s of a minute that ends at %s it says %+v", until, now)
 		}
 		time.Sleep(16 * time.Second)
 		if live.Level() != slog.LevelWarn {
 			t.Errorf("after the minute: %s", live.Level())
 		}
+		if now := *l.inForce(); now != (admin.LevelInForce{Level: "warn", Usual: "warn"}) {
+			t.Errorf("after the minute it says %+v", now)
+		}
 		l.tell(&debug, time.Minute)
 		l.tell(nil, 0)
 		if live.Level() != slog.LevelWarn {
 			t.Errorf("taken back: %s", live.Level())
+		}
+		if now := *l.inForce(); now != (admin.LevelInForce{Level: "warn", Usual: "warn"}) {
+			t.Errorf("taken back it says %+v", now)
 		}
 		l.tell(&debug, time.Minute)
 		l.close()

@@ -45,6 +45,9 @@ func printStatus(w io.Writer, s admin.Status) {
 	if s.StoreTrouble != "" {
 		fmt.Fprintf(w, "Store        TAKES NO CHANGES: %s\n", s.StoreTrouble)
 	}
+	if s.LogLevel != nil {
+		fmt.Fprintf(w, "Log level    %s\n", levelText(*s.LogLevel))
+	}
 	if s.LogDropped > 0 {
 		fmt.Fprintf(w, "Access log   %d events were lost since the start; the relay's log says why\n", s.LogDropped)
 	}
@@ -64,6 +67,17 @@ func printStatus(w io.Writer, s admin.Status) {
 			fmt.Fprintf(w, "\nWARNING: gateway %s: %s.\n", g.Name, warning)
 		}
 	}
+}
+
+// levelText says which level is in force, and for how long if an admin has set it.
+func levelText(l admin.LevelInForce) string {
+	switch {
+	case !l.Told:
+		return l.Level
+	case l.Until.IsZero():
+		return fmt.Sprintf("%s until 'sallyport-relay log-level usual' or the relay's end, then %s", l.Level, l.Usual)
+	}
+	return fmt.Sprintf("%s until %s, then %s", l.Level, l.Until.Local().Format("15:04:05"), l.Usual)
 }
 
 // completeTimeout keeps the shell from hanging when the relay does.

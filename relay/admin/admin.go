@@ -64,6 +64,8 @@ type Config struct {
 	Syslog func() *syslog.Status
 	// Level sets the log's level for a while, or with 0 for good; nil is the usual one. Nil: it cannot be changed.
 	Level func(level *slog.Level, length time.Duration)
+	// LevelInForce is the log's level; nil: it is not known. Nil: like that.
+	LevelInForce func() *LevelInForce
 	// Share makes the URL of a link to a connector's definition, or says why there can be none. Required.
 	Share func(ctx context.Context, c *connector.Published, s connector.Share) (string, error)
 	// Backup writes a backup of the relay (package backup). Required.
@@ -257,8 +259,15 @@ func (a *Admin) status(*http.Request) (int, any, error) {
 		Version: a.c.Version, URL: a.c.URL, SigningKey: a.c.Gateways.Fingerprint(), Started: a.started.UTC(),
 		Gateways: a.c.Gateways.Status(), Connectors: len(a.c.Connectors.List()),
 		StoreBroken: max(a.c.Gateways.Broken(), a.c.Connectors.Broken()), LogDropped: a.c.Store.Dropped(),
-		StoreTrouble: trouble, Syslog: a.syslog(),
+		StoreTrouble: trouble, Syslog: a.syslog(), LogLevel: a.levelInForce(),
 	}, nil
+}
+
+func (a *Admin) levelInForce() *LevelInForce {
+	if a.c.LevelInForce == nil {
+		return nil
+	}
+	return a.c.LevelInForce()
 }
 
 func (a *Admin) syslog() *syslog.Status {

@@ -16,6 +16,16 @@ type LogLevel struct {
 	For time.Duration `json:"forNs,omitempty"`
 }
 
+// LevelInForce is the level of the relay's log. Levels are debug, info, warn and error.
+type LevelInForce struct {
+	Level string `json:"level"`
+	// Usual is the one of relay.yaml.
+	Usual string `json:"usual"`
+	// Told says that an admin has set Level instead, and Until, when that ends; zero: with the relay.
+	Told  bool      `json:"told"`
+	Until time.Time `json:"until,omitzero"`
+}
+
 // parse gives the level, nil for the usual one.
 func (l LogLevel) parse() (*slog.Level, error) {
 	if l.Level == "usual" {

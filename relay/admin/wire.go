@@ -144,6 +144,8 @@ type Status struct {
 	StoreBroken time.Duration `json:"storeBrokenNs"`
 	// StoreTrouble says why the store takes no changes; empty: it does.
 	StoreTrouble string `json:"storeTrouble,omitempty"`
+	// LogLevel is the level of the relay's own log, if that is known.
+	LogLevel *LevelInForce `json:"logLevel,omitempty"`
 	// LogDropped is how many events of the access log were lost since the start.
 	LogDropped uint64 `json:"logDropped"`
 	// Syslog is how the forwarding to a collector goes, if there is one.
