@@ -48,4 +48,18 @@ printf '{"Replace": {"%s": "%s"}}' "$protocol" "$work/v0.go" >"$work/overlay.jso
 printf '\nAGENT 0.1.3 crash\n' >>"$work/release/0.1.3/sallyport-agent-0.1.3-linux-$arch"
 release 0.1.2
 release 0.1.3
+# The units of a schedule are the ones that are documented, to the letter: the blocks between "By a schedule" and "On Windows".
+mkdir "$work/release/units"
+python3 - "$tree/docs/operations.md" "$work/release/units" <<'P'
+import re, sys
+page = open(sys.argv[1]).read()
+part = re.search(r"\*\*By a schedule\*\*(.*?)\nOn Windows", page, re.S).group(1)
+blocks = re.findall(r"```ini\n(.*?)```", part, re.S)
+names = re.search(r"`/etc/systemd/system/(sallyport-update)\.service` and `\.timer`.*`(systemctl enable --now \1\.timer)`", part, re.S)
+if len(blocks) != 2 or not blocks[0].startswith("[Service]") or not blocks[1].startswith("[Timer]") or not names:
+    sys.exit("FAILED: docs/operations.md has not two units, or not under these names")
+for suffix, text in zip(("service", "timer"), blocks):
+    open("%s/%s.%s" % (sys.argv[2], names.group(1), suffix), "w").write(text)
+open(sys.argv[2] + "/enable", "w").write(names.group(2) + "\n")
+P
 TIMEOUT=420 "$here/nspawn.sh" "$here/update.sh" "$work/release"

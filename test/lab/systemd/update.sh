@@ -1,6 +1,7 @@
 #!/bin/bash
-# Runs inside nspawn.sh, beside release/ with signed releases of the agent and a relay: an agent that was put in place by hand
-# updates itself under live calls, and comes back from releases that do not work. Prints a line for each step; the first that
+# Runs inside nspawn.sh, beside release/ with signed releases of the agent, a relay, and the documented units of a schedule: an
+# agent that was put in place by hand updates itself under live calls, comes back from releases that do not work, and is updated
+# by the schedule. Prints a line for each step; the first that
 # fails ends it.
 . ./lib.sh
 RELAY=http://127.0.0.1:$(port) API=$(port)
@@ -156,3 +157,38 @@ said 'was cut off; it is brought to its end'
 runs 0.1.1 && nothing_left || fail "$(version); $(ls /usr/local/bin)"
 eventually 20 call
 step "an update that was killed is brought to its end by the next one"
+
+# --- by the schedule that is documented ------------------------------------------------------------------------------------------
+
+code 0 sallyport-agent update release/0.1.0/sallyport-agent-*.tar.gz --downgrade --yes
+runs 0.1.0 || fail "$(version)"
+install -m 0644 release/units/sallyport-update.* /etc/systemd/system/
+code 0 systemd-analyze verify /etc/systemd/system/sallyport-update.service /etc/systemd/system/sallyport-update.timer
+[ ! -s code.log ] || fail "the units: $(cat code.log)"
+code 0 sh release/units/enable
+of() { systemctl show -P "$1" "sallyport-update.$2"; }
+next=$(of NextElapseUSecRealtime timer)
+[ "$(of ActiveState timer)/$(of UnitFileState timer)" = active/enabled ] && [[ $next == Sun* ]] || fail "the timer: $(systemctl status --no-pager sallyport-update.timer)"
+[ "$(of InactiveExitTimestamp service)" = "" ] || fail "the timer has not waited for Sunday"
+mkdir /srv/sallyport
+scheduled() { # RELEASE
+  rm -f /srv/sallyport/*
+  cp release/"$1"/* /srv/sallyport/
+  code "$2" systemctl start sallyport-update.service
+  journalctl --sync
+  journalctl --no-pager -o cat "_SYSTEMD_INVOCATION_ID=$(of InvocationID service)" >code.log
+}
+scheduled 0.1.1 0
+[ "$(of Result service)" = success ] || fail "$(cat code.log)"
+said 'done: version 0.1.1'
+runs 0.1.1 && nothing_left || fail "$(version); $(ls /usr/local/bin)"
+scheduled 0.1.1 0
+said 'installed already; nothing to do'
+scheduled 0.1.3 1
+[ "$(of Result service)/$(of ExecMainStatus service)" = exit-code/5 ] || fail "$(cat code.log)"
+said 'Version 0.1.1 is back and has a link'
+runs 0.1.1 && nothing_left || fail "$(version); $(ls /usr/local/bin)"
+scheduled 0.1.3 0
+said 'was rolled back'
+eventually 20 call
+step "the documented timer waits until $next; its service updates, has nothing to do, and fails where a version is rolled back"
