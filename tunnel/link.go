@@ -253,6 +253,13 @@ func (l *Link) Draining() string {
 	return l.peerAway
 }
 
+// Leaving says that the peer takes no new streams, or took none before the link ended.
+func (l *Link) Leaving() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.peerAway != ""
+}
+
 // Probe asks the peer for a sign of life and returns nil when one came before ctx ended.
 func (l *Link) Probe(ctx context.Context) error {
 	start := time.Now()

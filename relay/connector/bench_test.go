@@ -19,7 +19,9 @@ type oneLink struct{ *gateway.Link }
 
 func (l oneLink) Pick(string, string, ...*gateway.Link) (*gateway.Link, error) { return l.Link, nil }
 
-func (l oneLink) PickSoon(context.Context, string, string) (*gateway.Link, error) { return l.Link, nil }
+func (l oneLink) PickSoon(context.Context, string, string, ...*gateway.Link) (*gateway.Link, error) {
+	return l.Link, nil
+}
 
 // BenchmarkCall is the relay's and the link's part of a small call; the caller is as cheap as can be and the agent
 // answers at once.

@@ -38,7 +38,7 @@ func (c *call) exchange(pub *Published) error {
 	c.event.Took.Relay = time.Since(c.event.Time)
 	var tried []*gateway.Link
 	for {
-		link, noLink := c.pick(pub, tried)
+		link, noLink := c.p.o.Links.PickSoon(c.r.Context(), pub.Gateway, pub.API, tried...)
 		if noLink != nil && len(tried) > 0 {
 			return c.firstLoss(err) // there was one, and what it said tells more
 		} else if noLink != nil {
@@ -58,13 +58,6 @@ func (c *call) exchange(pub *Published) error {
 			return c.firstLoss(err)
 		}
 	}
-}
-
-func (c *call) pick(pub *Published, tried []*gateway.Link) (*gateway.Link, error) {
-	if len(tried) == 0 {
-		return c.p.o.Links.PickSoon(c.r.Context(), pub.Gateway, pub.API)
-	}
-	return c.p.o.Links.Pick(pub.Gateway, pub.API, tried...)
 }
 
 // mayRepeat says whether the request may go over another link after err. One that was certainly not run may, while its body

@@ -33,8 +33,8 @@ import (
 // Links picks the link that a request travels on; gateway.Registry does.
 type Links interface {
 	Pick(gateway, api string, exclude ...*gateway.Link) (*gateway.Link, error)
-	// PickSoon is the first Pick of a request; just after the relay's start it waits for agents that come back.
-	PickSoon(ctx context.Context, gateway, api string) (*gateway.Link, error)
+	// PickSoon is Pick for a request; it waits for agents that should be back soon.
+	PickSoon(ctx context.Context, gateway, api string, exclude ...*gateway.Link) (*gateway.Link, error)
 }
 
 // Options of a Proxy. Where nothing else is said, zero means the default.

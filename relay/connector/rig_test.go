@@ -39,8 +39,8 @@ func (l *links) Pick(gw, api string, exclude ...*gateway.Link) (*gateway.Link, e
 	return nil, gateway.ErrNoLink
 }
 
-func (l *links) PickSoon(_ context.Context, gw, api string) (*gateway.Link, error) {
-	return l.Pick(gw, api)
+func (l *links) PickSoon(_ context.Context, gw, api string, exclude ...*gateway.Link) (*gateway.Link, error) {
+	return l.Pick(gw, api, exclude...)
 }
 
 // A rig is a Proxy with a published connector on a real listener, and real links to scripted agents.

@@ -116,8 +116,11 @@ type Registry struct {
 type site struct {
 	record atomic.Pointer[Record]
 	links  atomic.Pointer[[]*Link] // replaced, never changed; under Registry.mu
+	gone   map[string]departure    // by agent; members only; under Registry.mu
 	clones map[string]Clone        // by agent; members only; under Registry.mu
 	alarms map[string]time.Time    // when admins were told of the agent's record; members only; under Registry.mu
+
+	awaiting atomic.Int64 // calls that wait for one of gone
 }
 
 func (s *site) all() []*Link { return *s.links.Load() }
@@ -195,11 +198,12 @@ func (r *Registry) reconcile(records map[string]Record) {
 	for name, record := range records {
 		s := old[name]
 		if s == nil {
-			s = &site{clones: map[string]Clone{}, alarms: map[string]time.Time{}}
+			s = &site{gone: map[string]departure{}, clones: map[string]Clone{}, alarms: map[string]time.Time{}}
 			s.links.Store(&[]*Link{})
 		}
 		s.record.Store(&record)
 		next[name] = s
+		maps.DeleteFunc(s.gone, func(id string, _ departure) bool { a := record.agent(id); return a == nil || a.Revoked() })
 		maps.DeleteFunc(s.clones, func(id string, _ Clone) bool { return record.agent(id) == nil })
 		maps.DeleteFunc(s.alarms, func(id string, _ time.Time) bool { return record.agent(id) == nil })
 		for _, l := range s.all() {

@@ -96,8 +96,9 @@ func parseOffer(body []byte) (*Offer, error) {
 }
 
 // Offers reports whether the agent offers the API.
-func (l *Link) Offers(api string) bool {
-	o := l.offer.Load()
+func (l *Link) Offers(api string) bool { return l.offer.Load().has(api) }
+
+func (o *Offer) has(api string) bool {
 	return o != nil && slices.ContainsFunc(o.APIs, func(a OfferedAPI) bool { return a.Name == api && !a.Paused })
 }
 
@@ -234,6 +235,7 @@ func (r *Registry) attach(l *Link) (replaced []*Link, err error) {
 	next := slices.DeleteFunc(slices.Clone(s.all()), func(o *Link) bool { return slices.Contains(replaced, o) })
 	next = append(next, l)
 	s.links.Store(&next)
+	delete(s.gone, l.Agent)
 	r.tell()
 	return replaced, nil
 }
@@ -246,6 +248,9 @@ func (r *Registry) detach(l *Link) {
 		if slices.Contains(s.all(), l) {
 			next := slices.DeleteFunc(slices.Clone(s.all()), func(o *Link) bool { return o == l })
 			s.links.Store(&next)
+			if a := s.record.Load().agent(l.Agent); l.Leaving() && a != nil && !a.Revoked() {
+				s.gone[l.Agent] = departure{l.offer.Load(), time.Now()}
+			}
 		}
 	}
 }

@@ -203,3 +203,85 @@ func TestCallsWaitForAgentsThatComeBack(t *testing.T) {
 		t.Errorf("a caller that has gone waits: %v", err)
 	}
 }
+
+// A call waits for an agent that has said that it goes, as one does that is restarted or updated, for a bounded time and no more
+// than so many; for one whose link was lost, and for what it did not offer, no call does.
+func TestCallsWaitForAnAgentThatRestarts(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	g.r.Old()
+	a := g.joined("plant1")
+	pick := func(api string, exclude ...*gateway.Link) (time.Duration, error) {
+		began := time.Now()
+		_, err := g.r.PickSoon(t.Context(), "plant1", api, exclude...)
+		return time.Since(began), err
+	}
+	const atOnce, wait = time.Second, 5 * time.Second
+	up := func(instance string) *tunnel.Link {
+		l := g.mustLink("plant1", a, at{instance, 0, 1}, "orders")
+		eventually(t, "it is picked", func() bool { _, err := g.r.Pick("plant1", "orders"); return err == nil })
+		return l
+	}
+	down := func() bool { _, err := g.r.Pick("plant1", "orders"); return errors.Is(err, gateway.ErrNoLink) }
+	up("p1").Close("crashed")
+	eventually(t, "the link is lost", down)
+	if took, err := pick("orders"); !errors.Is(err, gateway.ErrNoLink) || took > atOnce {
+		t.Errorf("after a loss: %v after %s", err, took)
+	}
+
+	l := up("p2")
+	mine, err := g.r.Pick("plant1", "orders")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Drain(t.Context(), "the agent stops"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the agent has gone", down)
+	if took, err := pick("files"); !errors.Is(err, gateway.ErrNoLink) || took > atOnce {
+		t.Errorf("for what was not offered: %v after %s", err, took)
+	}
+	type outcome struct {
+		took time.Duration
+		err  error
+	}
+	calls := make(chan outcome, 600)
+	call := func(exclude ...*gateway.Link) { took, err := pick("orders", exclude...); calls <- outcome{took, err} }
+	go call()
+	go call(mine) // it was on its way when the agent went
+	select {
+	case o := <-calls:
+		t.Fatalf("a call did not wait: %v", o.err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	l = up("p3")
+	for range 2 {
+		if o := <-calls; o.err != nil || o.took > atOnce+wait/2 {
+			t.Errorf("after the agent was back: %v, after %s", o.err, o.took)
+		}
+	}
+
+	if err := l.Drain(t.Context(), "the agent stops"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the agent has gone again", down)
+	for range 300 {
+		go call()
+	}
+	var waited int
+	for range 300 {
+		o := <-calls
+		if o.took >= wait {
+			waited++
+		}
+		if !errors.Is(o.err, gateway.ErrNoLink) || o.took > 2*wait {
+			t.Errorf("an agent that stays away: %v after %s", o.err, o.took)
+		}
+	}
+	if waited != 256 {
+		t.Errorf("%d of 300 calls have waited, want 256", waited)
+	}
+	if took, err := pick("orders"); !errors.Is(err, gateway.ErrNoLink) || took > atOnce {
+		t.Errorf("long after an agent went: %v after %s", err, took)
+	}
+}

@@ -110,8 +110,7 @@ sleep 2
 code 0 sallyport-agent update --back --yes
 sleep 2
 touch enough
-wait $callers || true
-grep -qvE "executed=(unknown|None)|retry=False|rror\(" calls.txt || fail "a lone agent that goes back: $(cat calls.txt)"
+wait $callers || fail "a lone agent that goes back: $(cat calls.txt)"
 runs 0.1.0 || fail "after going back: $(version)"
 step "a lone agent goes back to the version before: $(cat calls.txt)"
 code 0 sallyport-agent update --from release/0.1.1 --yes
