@@ -248,17 +248,15 @@ func (p *patient) call(ctx context.Context, a *agent.API) Finding {
 // delegation finds out whether the account that acts for callers can act for anybody, before there is any.
 func (p *patient) delegation(ctx context.Context, a *agent.API) Finding {
 	f := Finding{ID: "api." + a.Name + ".delegation", Tried: "whether callers can be acted for"}
-	ctx, cancel := bounded(ctx)
-	defer cancel()
-	account, way, err := agent.TryDelegation(ctx, p.config, a, p.deps)
-	if way != "" {
-		f.Tried = account + " acts for callers, by " + way
+	tried := p.domain.delegation(ctx, p, a)
+	if tried.way != "" {
+		f.Tried = tried.account + " acts for callers, by " + tried.way
 	}
-	if e, ok := errors.AsType[*winauth.Error](err); ok {
+	if e, ok := errors.AsType[*winauth.Error](tried.err); ok {
 		return f.is(Fail, string(e.Kind)+": "+e.Err.Error(), cmp.Or(e.Mend, "correct auth.windows"))
 	}
-	if err != nil {
-		return f.is(Fail, err.Error(), "correct auth.windows, and kerberos at the top of agent.yaml")
+	if tried.err != nil {
+		return f.is(Fail, tried.err.Error(), "correct auth.windows, and kerberos at the top of agent.yaml")
 	}
 	return f.ok("it signs on, and may act for callers; towards which services, a call with --caller shows")
 }
@@ -267,9 +265,7 @@ func (p *patient) delegation(ctx context.Context, a *agent.API) Finding {
 func (p *patient) lockout(ctx context.Context, a *agent.API) Finding {
 	f := Finding{ID: "api." + a.Name + ".lockout", Tried: "whether guessing callers' passwords can lock accounts"}
 	const byHand = "compare with 'net accounts /domain': an account is to be locked by more than 3 wrong passwords in 30 minutes for each agent"
-	ctx, cancel := bounded(ctx)
-	defer cancel()
-	risk, err := agent.TryLockout(ctx, p.config, p.deps)
+	risk, err := p.domain.lockout(ctx, p)
 	if errors.Is(err, agent.ErrNobodyToAsk) {
 		return f.skip(err.Error() + "; " + byHand)
 	}

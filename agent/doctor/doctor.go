@@ -92,6 +92,7 @@ type patient struct {
 	dir    *state.Dir    // nil: it cannot be used
 	id     *identity.Identity
 	deps   agent.Deps
+	domain questions
 }
 
 // Examine tries everything that can be tried and gives the findings in a fixed order. It takes a minute at most. The
