@@ -12,19 +12,15 @@ func LockoutPolicy(ctx context.Context, o Options, c DelegationConfig) (p direct
 	if err := o.validate(); err != nil {
 		return p, "", err
 	}
-	conf, err := loadConf(o)
+	cfg, err := c.kerberos(o)
 	if err != nil {
-		return p, "", err
-	}
-	cfg := kerberos.Config{Conf: conf, Dial: o.Dial, Clock: o.Clock, Log: o.Log}
-	if err := c.account(conf, &cfg); err != nil {
 		return p, "", err
 	}
 	client, err := kerberos.New(cfg)
 	if err != nil {
 		return p, "", err
 	}
-	d := directory.New(directory.Config{Client: client, Realm: cfg.Principal.Realm, Controllers: conf.Controllers, Dial: o.Dial})
+	d := directory.New(directory.Config{Client: client, Realm: cfg.Principal.Realm, Controllers: cfg.Conf.Controllers, Dial: o.Dial})
 	p, err = d.Lockout(ctx)
 	return p, client.String(), err
 }

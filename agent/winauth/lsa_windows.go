@@ -72,12 +72,6 @@ func (l *lsa) way() string { return "Windows, as the account of the service" }
 
 // ready implements actor: which rights the account has on this machine. Those in the domain show only in a person's name.
 func (l *lsa) ready(ctx context.Context) error {
-	if machineDomain() == "" {
-		return &Error{
-			Kind: NotReady, Err: errors.New("this machine is in no domain"),
-			Mend: "join it to the domain, or name an account with a keytab or a secret",
-		}
-	}
 	return l.call(ctx, func() error {
 		h, err := l.register()
 		if err == nil {
@@ -89,6 +83,12 @@ func (l *lsa) ready(ctx context.Context) error {
 
 // register connects to the local security authority, if the account has the rights that a session needs.
 func (l *lsa) register() (*logonHandle, error) {
+	if joined() == "" {
+		return nil, &Error{
+			Kind: NotReady, Err: errors.New("this machine is in no domain"),
+			Mend: "join it to the domain, or name an account with a keytab or a secret",
+		}
+	}
 	missing, err := missingRights(tcbRight, impersonateRight)
 	if err != nil {
 		return nil, err
@@ -249,12 +249,11 @@ func noController(err error) bool {
 	switch {
 	case ok:
 		return s.status == windows.STATUS_NO_LOGON_SERVERS || s.status == windows.STATUS_DOMAIN_CONTROLLER_NOT_FOUND
-	case errors.Is(err, windows.ERROR_NONE_MAPPED):
-		return false
 	}
 	_, person := errors.AsType[*PersonError](err)
 	_, other := errors.AsType[*Error](err)
-	return !person && !other
+	_, group := errors.AsType[errNoGroup](err)
+	return !person && !other && !group
 }
 
 func holdLogon(err error) time.Duration {

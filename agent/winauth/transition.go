@@ -50,14 +50,12 @@ type named struct {
 
 // newTransition reads a keytab, and asks nobody yet.
 func newTransition(o Options, c DelegationConfig) (*transition, error) {
-	conf, err := loadConf(o)
+	cfg, err := c.kerberos(o)
 	if err != nil {
 		return nil, err
 	}
-	cfg := kerberos.Config{Conf: conf, Dial: o.Dial, Clock: o.Clock, Log: o.Log, Delegate: true}
-	if err := c.account(conf, &cfg); err != nil {
-		return nil, err
-	}
+	conf := cfg.Conf
+	cfg.Delegate = true
 	for _, domain := range c.Domains {
 		realm := conf.RealmFor(domain)
 		if realm == "" || !strings.EqualFold(realm, domain) {
@@ -80,10 +78,15 @@ func newTransition(o Options, c DelegationConfig) (*transition, error) {
 	return t, nil
 }
 
-// account fills in whose credential asks for tickets.
-func (c DelegationConfig) account(conf *kerberos.Conf, cfg *kerberos.Config) (err error) {
+// kerberos is the client of the account that acts, by its own key.
+func (c DelegationConfig) kerberos(o Options) (cfg kerberos.Config, err error) {
+	conf, err := loadConf(o)
+	if err != nil {
+		return cfg, err
+	}
+	cfg = kerberos.Config{Conf: conf, Dial: o.Dial, Clock: o.Clock, Log: o.Log}
 	if c.Service.CCache != "" {
-		return errors.New("acting for callers needs the account's own key: a keytab or a password, no credential cache")
+		return cfg, errors.New("acting for callers needs the account's own key: a keytab or a password, no credential cache")
 	}
 	if c.Account.User == "" {
 		cfg.Keytab = c.Service.Keytab
@@ -91,17 +94,17 @@ func (c DelegationConfig) account(conf *kerberos.Conf, cfg *kerberos.Config) (er
 			cfg.Keytab = systemKeytab
 		}
 		cfg.Principal, err = keytabPrincipal(conf, cfg.Keytab, c.Service.Principal)
-		return err
+		return cfg, err
 	}
 	n, err := parseName(c.Account.User)
 	if err != nil {
-		return err
+		return cfg, err
 	}
 	cfg.Principal, cfg.Password, cfg.Keytab = principalOf(conf, n), c.Account.Password, c.Account.Keytab
 	if cfg.Keytab != "" {
 		cfg.Principal, err = keytabPrincipal(conf, cfg.Keytab, n.user+"@"+cfg.Principal.Realm)
 	}
-	return err
+	return cfg, err
 }
 
 func directoryGone(err error) bool {
@@ -174,7 +177,7 @@ func (t *transition) user(ctx context.Context, p Person) (*kerberos.User, error)
 			return nil, &PersonError{Person: p, Reason: fmt.Sprintf("the domain takes that for %s, whose user principal name is %q", u, u.UPN)}
 		case err == nil && (p.SID == "" || u.SID == p.SID):
 			return u, nil
-		case err != nil && p.SID == "", err != nil && !unknownToKDC(err):
+		case err != nil && p.SID == "", err != nil && !unknownToKDC(err) && !errors.Is(err, kerberos.ErrForeignUser):
 			return nil, err
 		}
 	}
