@@ -38,10 +38,10 @@ func (now seal) admits(next seal) error {
 	return nil
 }
 
-// admitted says why the program at path may not follow the present one.
-func (u *Updater) admitted(path string) error {
+// judge gives what says why the program at a path may not follow the present one; nil if nothing is asked of it.
+func (u *Updater) judge() (func(path string) error, error) {
 	if u.AnyPublisher {
-		return nil
+		return nil, nil
 	}
 	look := u.sealOf
 	if look == nil {
@@ -49,18 +49,33 @@ func (u *Updater) admitted(path string) error {
 	}
 	now, err := look(u.Program)
 	if err != nil || !now.signed {
+		return nil, err
+	}
+	return func(path string) error {
+		u.say("see whether the new program has the publisher of the present one: %s", now.publisher)
+		next, err := look(path)
+		if err != nil {
+			return err
+		}
+		return now.admits(next)
+	}, nil
+}
+
+// admitted says why the program at path may not follow the present one.
+func (u *Updater) admitted(path string) error {
+	admits, err := u.judge()
+	if err != nil || admits == nil {
 		return err
 	}
-	u.say("see whether the new program has the publisher of the present one: %s", now.publisher)
-	next, err := look(path)
-	if err != nil {
-		return err
-	}
-	return now.admits(next)
+	return admits(path)
 }
 
 // Admits says why a program may not follow the present one, for a dry run: it puts nothing beside that. Update asks by itself.
 func (u *Updater) Admits(program []byte) error {
+	admits, err := u.judge()
+	if err != nil || admits == nil {
+		return err
+	}
 	f, err := os.CreateTemp("", "sallyport-*.exe")
 	if err != nil {
 		return err
@@ -70,7 +85,7 @@ func (u *Updater) Admits(program []byte) error {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	return u.admitted(f.Name())
+	return admits(f.Name())
 }
 
 // peSecurity is the entry of a program's data directory for its signatures (Microsoft PE format, "Certificate Table").
