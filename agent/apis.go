@@ -143,7 +143,7 @@ func (a *Agent) auth(c *Config, from *API) (upstream.Auth, error) {
 	case auth.Header != nil:
 		get, err := a.secret(auth.Header.Secret)
 		return upstream.Auth{Kind: upstream.HeaderAuth, Header: auth.Header.Name, Secret: get}, err
-	case auth.Windows != nil && auth.Windows.As == "caller-password":
+	case from.TakesPasswords():
 		p := &passwords{config: c, windows: auth.Windows, guard: a.guard, make: a.deps.windowsCredential, kept: map[string]*keptLogon{}}
 		return upstream.Auth{Kind: upstream.WindowsAuth, SPN: auth.Windows.SPN, Windows: p.signOn}, nil
 	case from.ActsForCallers():

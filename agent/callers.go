@@ -135,6 +135,5 @@ func (a *Agent) keys(c *Config, rule bearer.Rule, file []byte) (bearer.Keys, err
 
 // wantsToken says that the Authorization with which a caller proves itself is needed inside.
 func (a *api) wantsToken() bool {
-	w := a.from.Auth.Windows
-	return w != nil && w.As == "caller-password" || a.from.Auth.Word == AuthPassthrough || a.policy.NeedsPrincipal()
+	return a.from.TakesPasswords() || a.from.Auth.Word == AuthPassthrough || a.policy.NeedsPrincipal()
 }

@@ -51,12 +51,12 @@ func Look(ctx context.Context, c *Config, from *API, d Deps, method, target stri
 // TryCheck makes the call that 'check' of an API names, with the API's own credential, and records nothing. An API that is called
 // in its callers' names (as: caller) is called in the name of person: a user principal name or a SID.
 func TryCheck(ctx context.Context, c *Config, from *API, d Deps, person string) (upstream.Trial, error) {
-	w, who := from.Auth.Windows, winauth.Person{SID: person}
+	who := winauth.Person{SID: person}
 	if strings.Contains(person, "@") {
 		who = winauth.Person{UPN: person}
 	}
 	switch {
-	case w != nil && w.As == "caller-password", from.ActsForCallers() && person == "":
+	case from.TakesPasswords(), from.ActsForCallers() && person == "":
 		return upstream.Trial{}, ErrCallersLogon
 	case from.ActsForCallers():
 		ctx = context.WithValue(ctx, personKey{}, who)

@@ -10,15 +10,18 @@ import (
 	"sallyport/agent/winauth"
 )
 
-// asCaller is the Windows.As that calls in the name of the person whom the caller's token proves.
-const asCaller = "caller"
+// The values of Windows.As by which the caller is whom the API sees: the person whom a token proves, or whose password is sent.
+const (
+	asCaller   = "caller"
+	asPassword = "caller-password"
+)
 
 // ActsForCallers says that the API is called in the name of the person whom the caller's token proves, and of nobody else.
 func (a *API) ActsForCallers() bool { return a.Auth.Windows != nil && a.Auth.Windows.As == asCaller }
 
 // TakesPasswords says that the API is called with the user name and password that each caller sends.
 func (a *API) TakesPasswords() bool {
-	return a.Auth.Windows != nil && a.Auth.Windows.As == "caller-password"
+	return a.Auth.Windows != nil && a.Auth.Windows.As == asPassword
 }
 
 // people signs on in the names of those whose tokens have been proved (as: caller). Nobody else is signed on: a request without

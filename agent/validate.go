@@ -235,11 +235,11 @@ func (v validator) windows(path string, w *Windows) {
 	case "account":
 		v.without(path, "account", map[string]string{"principal": w.Principal, "ccache": w.CCache})
 		v.account(path, w)
-	case "caller-password":
+	case asPassword:
 		v.without(path, w.As, map[string]string{
 			"account": w.Account, "secret": w.Secret, "keytab": w.Keytab, "principal": w.Principal, "ccache": w.CCache,
 		})
-	case "caller":
+	case asCaller:
 		v.actFor(path, w)
 	default:
 		v.Errorf(path+".as", "as: %q is not known (write service, account, caller-password or caller)", w.As)
