@@ -7,10 +7,10 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"sallyport/internal/backlog"
 	"sallyport/internal/jsonline"
 	"sallyport/relay/connector"
 	"sallyport/tunnel"
@@ -33,20 +33,17 @@ type accessLog struct {
 	out  io.Writer
 	file *os.File
 
-	wake chan struct{} // capacity 1: lines wait
 	stop chan struct{}
 	done chan struct{}
 
-	mu      sync.Mutex // guards what follows
-	lines   []byte
-	dropped uint64 // since the log last spoke of it
-
-	lost atomic.Uint64 // since the start
+	queue *backlog.Backlog[byte] // whole lines
+	lost  atomic.Uint64          // lines, since the start
+	told  uint64                 // run's own: of how many of them the log has spoken
 }
 
 // openAccessLog opens the log. to is a file, or stdout, stderr; nil for off.
 func openAccessLog(to string, log *slog.Logger) (*accessLog, error) {
-	a := &accessLog{log: log, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	a := newAccessLog(log)
 	switch to {
 	case "off":
 		return nil, nil
@@ -64,6 +61,10 @@ func openAccessLog(to string, log *slog.Logger) (*accessLog, error) {
 	return a, nil
 }
 
+func newAccessLog(log *slog.Logger) *accessLog {
+	return &accessLog{log: log, stop: make(chan struct{}), done: make(chan struct{}), queue: backlog.New[byte](accessQueue)}
+}
+
 func (a *accessLog) reopen() error {
 	f, err := os.OpenFile(a.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
 	if err != nil {
@@ -78,21 +79,8 @@ func (a *accessLog) reopen() error {
 
 // record adds a line, which ends with a newline.
 func (a *accessLog) record(line []byte) {
-	a.mu.Lock()
-	if len(a.lines)+len(line) > accessQueue {
-		a.dropped++
+	if !a.queue.Add(line...) {
 		a.lost.Add(1)
-		a.mu.Unlock()
-		return
-	}
-	first := len(a.lines) == 0
-	a.lines = append(a.lines, line...)
-	a.mu.Unlock()
-	if first {
-		select {
-		case a.wake <- struct{}{}:
-		default:
-		}
 	}
 }
 
@@ -112,12 +100,8 @@ func (a *accessLog) run() {
 	for {
 		stopping := false
 		select {
-		case <-a.wake:
-			select {
-			case <-time.After(accessDelay):
-			case <-a.stop:
-				stopping = true
-			}
+		case <-a.queue.Waiting():
+			a.queue.Gather(accessDelay, a.stop)
 		case <-a.stop:
 			stopping = true
 		}
@@ -132,14 +116,12 @@ func (a *accessLog) run() {
 	}
 }
 
-// write swaps the buffers and writes the full one.
+// write writes what waits and gives the buffer for what comes meanwhile.
 func (a *accessLog) write(empty []byte) []byte {
-	a.mu.Lock()
-	full, dropped := a.lines, a.dropped
-	a.lines, a.dropped = empty[:0], 0
-	a.mu.Unlock()
-	if dropped > 0 {
-		a.log.Warn("lines of the access log were dropped: it is written too slowly", "lines", dropped)
+	full := a.queue.Take(empty)
+	if lost := a.lost.Load(); lost > a.told {
+		a.log.Warn("lines of the access log were dropped: it is written too slowly", "lines", lost-a.told)
+		a.told = lost
 	}
 	if len(full) > 0 {
 		if _, err := a.out.Write(full); err != nil {

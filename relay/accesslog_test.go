@@ -77,7 +77,8 @@ func TestAccessLogNeverBlocks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &accessLog{log: slog.New(slog.DiscardHandler), out: w, wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	a := newAccessLog(slog.New(slog.DiscardHandler))
+	a.out = w
 	go a.run()
 	line := bytes.Repeat([]byte("x"), 1023)
 	line = append(line, '\n')
@@ -93,10 +94,7 @@ func TestAccessLogNeverBlocks(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("recording waits for the pipe")
 	}
-	a.mu.Lock()
-	held, dropped := len(a.lines), a.dropped
-	a.mu.Unlock()
-	if held > accessQueue || dropped == 0 {
+	if held, dropped := a.queue.Len(), a.lost.Load(); held > accessQueue || dropped == 0 {
 		t.Errorf("%d bytes held, %d lines dropped", held, dropped)
 	}
 	_ = r.Close() // the write under way fails

@@ -328,7 +328,10 @@ func (r *Relay) record(e *connector.Event) {
 	if r.access == nil && !keep && !forward {
 		return
 	}
-	line := appendEvent(make([]byte, 0, 640), e)
+	buf := lineBuffers.Get().(*[]byte)
+	defer lineBuffers.Put(buf)
+	line := appendEvent((*buf)[:0], e) // whoever takes it copies it
+	*buf = line
 	if r.access != nil {
 		r.access.record(line)
 	}
@@ -336,9 +339,12 @@ func (r *Relay) record(e *connector.Event) {
 		r.syslog.Send(syslog.Calls(), line[:len(line)-1])
 	}
 	if keep {
-		r.store.Append(line[:len(line)-1])
+		r.store.Append(line)
 	}
 }
+
+// lineBuffers are for the time of record; they change nothing else.
+var lineBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 640); return &b }}
 
 // Run serves until ctx ends, then drains; or until a part fails, whose error it returns.
 func (r *Relay) Run(ctx context.Context) error {

@@ -22,9 +22,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"sallyport/internal/backlog"
 )
 
 // formatVersion is the "v" of each line; those of version 1 have no chain. Readers skip fields that they do not know.
@@ -184,7 +187,7 @@ func (o Options) withDefaults() Options {
 
 // A Log is the record. Record is safe for concurrent use.
 type Log struct {
-	queue chan entry
+	queue *backlog.Backlog[entry]
 	seals chan chan<- error // of capacity 1 each
 	lost  atomic.Uint64     // not on record as a gap yet
 	total atomic.Uint64     // lost since the start
@@ -192,7 +195,7 @@ type Log struct {
 	calls string            // what becomes of calls while the disk refuses
 	file  *rotated          // used by Run alone
 	log   *slog.Logger
-	buf   []entry // used by Run alone
+	buf   []entry // used by Run alone: room for the next entries
 	fault fault   // used by Run alone
 }
 
@@ -218,9 +221,7 @@ func (l *Log) Record(e Event) {
 	if e.Time.IsZero() {
 		e.Time = time.Now()
 	}
-	select {
-	case l.queue <- entry{Event: e}:
-	default:
+	if !l.queue.Add(entry{Event: e}) {
 		l.lose(1)
 	}
 }
@@ -239,7 +240,7 @@ type Stats struct {
 }
 
 // Stats gives them.
-func (l *Log) Stats() Stats { return Stats{len(l.queue), l.total.Load(), l.fails.Load()} }
+func (l *Log) Stats() Stats { return Stats{l.queue.Len(), l.total.Load(), l.fails.Load()} }
 
 // ErrUnwritten is wrapped by Commit's error.
 var ErrUnwritten = errors.New("the audit record could not be written")
@@ -251,15 +252,13 @@ func (l *Log) Commit(ctx context.Context, e Event) error {
 	if e.Time.IsZero() {
 		e.Time = time.Now()
 	}
+	within, cancel := context.WithTimeoutCause(ctx, commitTimeout, errLate)
+	defer cancel()
 	written := make(chan error, 1)
-	late := time.NewTimer(commitTimeout)
-	defer late.Stop()
-	select {
-	case l.queue <- entry{e, written}:
-	case <-late.C:
+	if err := l.queue.AddSoon(within, entry{e, written}); errors.Is(err, errLate) {
 		return fmt.Errorf("%w: its queue has been full for %s", ErrUnwritten, commitTimeout)
-	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", ErrUnwritten, context.Cause(ctx))
+	} else if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnwritten, err)
 	}
 	select {
 	case err := <-written:
@@ -267,17 +266,23 @@ func (l *Log) Commit(ctx context.Context, e Event) error {
 			err = fmt.Errorf("%w: %w", ErrUnwritten, err)
 		}
 		return err
-	case <-late.C:
-		return fmt.Errorf("%w: the disk has not taken it for %s", ErrUnwritten, commitTimeout)
-	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", ErrUnwritten, context.Cause(ctx))
+	case <-within.Done():
 	}
+	if err := context.Cause(within); !errors.Is(err, errLate) {
+		return fmt.Errorf("%w: %w", ErrUnwritten, err)
+	}
+	return fmt.Errorf("%w: the disk has not taken it for %s", ErrUnwritten, commitTimeout)
 }
+
+// errLate is that commitTimeout is over.
+var errLate = errors.New("too late")
 
 const (
 	// commitTimeout bounds the wait of a call for its verdict's line: a disk that hangs is not to hold calls for good.
 	commitTimeout = 5 * time.Second
-	batchEvents   = 256
+	// batchEvents are written at once, and so refused together by a disk that is full. Of those that waited, room for so many
+	// is kept.
+	batchEvents = 256
 	// gatherFor is how long an event waits for others to be written with it: a write for each call would cost more than
 	// all else that the record does. A crash of this process loses so much, a power cut what syncEvery says.
 	gatherFor = 20 * time.Millisecond
@@ -291,8 +296,9 @@ func (l *Log) Run(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		select {
-		case e := <-l.queue:
-			l.gather(ctx, e)
+		case <-l.queue.Waiting():
+			l.queue.Gather(gatherFor, ctx.Done())
+			l.drain()
 		case <-tick.C:
 			l.writeGap()
 			l.failed(l.file.keep(time.Now()))
@@ -326,50 +332,15 @@ func (l *Log) Seal(ctx context.Context) error {
 
 // drain writes what is queued.
 func (l *Log) drain() {
-	for {
-		select {
-		case e := <-l.queue:
-			l.write(l.batch([]entry{e}))
-		default:
-			return
-		}
+	events := l.queue.Take(l.buf)
+	for batch := range slices.Chunk(events, batchEvents) {
+		l.write(batch)
 	}
-}
-
-// gather writes e and what follows soon.
-func (l *Log) gather(ctx context.Context, e entry) {
-	events := append(l.buf[:0], e)
-	if e.written == nil {
-		soon := time.NewTimer(gatherFor)
-		defer soon.Stop()
-		for more := true; more && len(events) < batchEvents; {
-			select {
-			case e = <-l.queue:
-				events = append(events, e)
-				more = e.written == nil
-			case <-soon.C:
-				more = false
-			case <-ctx.Done():
-				more = false
-			}
-		}
+	clear(events) // they are not held on to
+	l.buf = events
+	if cap(events) > 4*batchEvents {
+		l.buf = nil // a burst is over; its memory goes back
 	}
-	l.buf = l.batch(events)
-	l.write(l.buf)
-	clear(l.buf) // the queue's events are not held on to
-}
-
-// batch adds what is queued, as far as it fits.
-func (l *Log) batch(events []entry) []entry {
-	for len(events) < batchEvents {
-		select {
-		case e := <-l.queue:
-			events = append(events, e)
-		default:
-			return events
-		}
-	}
-	return events
 }
 
 // write writes a batch, and tells those who wait for it. What the disk refuses and nobody was told of is lost and counted.

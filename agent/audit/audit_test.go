@@ -161,12 +161,12 @@ func TestDiskRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		l.write(l.batch([]entry{{Event: Event{Kind: Call, Request: "lost"}}}))
+		l.write([]entry{{Event: Event{Kind: Call, Request: "lost"}}})
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	l.write(l.batch([]entry{{Event: Event{Kind: Call, Request: "kept"}}}))
+	l.write([]entry{{Event: Event{Kind: Call, Request: "kept"}}})
 	if err := l.finish(); err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +230,7 @@ func TestOpenMendsACutLine(t *testing.T) {
 	t.Parallel()
 	dir := stateDir(t)
 	l := openLog(t, dir, Options{})
-	l.write(l.batch([]entry{{Event: Event{Kind: Start}}}))
+	l.write([]entry{{Event: Event{Kind: Start}}})
 	if err := l.finish(); err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +246,7 @@ func TestOpenMendsACutLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	l = openLog(t, dir, Options{})
-	l.write(l.batch([]entry{{Event: Event{Kind: Stop}}}))
+	l.write([]entry{{Event: Event{Kind: Stop}}})
 	if err := l.finish(); err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +268,7 @@ func TestRotation(t *testing.T) {
 	l := openLog(t, dir, Options{MaxBytes: 4000, MaxFiles: 2})
 	const n = 300
 	for i := range n {
-		l.write(l.batch([]entry{{Event: Event{Kind: Call, Request: fmt.Sprint(i)}}}))
+		l.write([]entry{{Event: Event{Kind: Call, Request: fmt.Sprint(i)}}})
 	}
 	if err := l.finish(); err != nil {
 		t.Fatal(err)

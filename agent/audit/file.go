@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"sallyport/agent/state"
+	"sallyport/internal/backlog"
 )
 
 const (
@@ -59,7 +60,7 @@ func Open(dir state.Dir, o Options) (*Log, error) {
 	if o.Refuse {
 		calls = "they are refused"
 	}
-	return &Log{queue: make(chan entry, o.Queue), seals: make(chan chan<- error), file: f, log: o.Log, calls: calls}, nil
+	return &Log{queue: backlog.New[entry](o.Queue), seals: make(chan chan<- error), file: f, log: o.Log, calls: calls}, nil
 }
 
 // A rotated file is set aside when it is full; the oldest of those set aside are deleted.

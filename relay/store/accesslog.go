@@ -1,17 +1,20 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"sallyport/internal/backlog"
 )
 
 const (
-	// logQueue is how many events may wait for the disk: about a second of a busy relay.
-	logQueue = 16384
+	// logQueue bounds the events that wait for the disk, in bytes: about a second of a busy relay.
+	logQueue = 8 << 20
 	// maxEvent bounds one event; the longest are those with a long request target.
 	maxEvent = 32 << 10
 	// maxBatch bounds one message of the stream.
@@ -27,8 +30,9 @@ const (
 // lost, those before a crash of the process are not.
 type accessLog struct {
 	store   *Store
-	queue   chan []byte
+	queue   *backlog.Backlog[byte] // whole lines
 	dropped atomic.Uint64
+	warned  time.Time // run's own: when the log last spoke of dropped events
 
 	stop context.CancelFunc // asks run to write what is queued and return
 	halt context.CancelFunc // makes run give up its present write
@@ -51,25 +55,20 @@ func openAccessLog(ctx context.Context, st *Store, maxBytes int64, maxAge time.D
 	stopCtx, stop := context.WithCancel(context.Background())
 	haltCtx, halt := context.WithCancel(context.Background())
 	l := &accessLog{
-		store: st, queue: make(chan []byte, logQueue),
+		store: st, queue: backlog.New[byte](logQueue),
 		stop: stop, halt: halt, done: make(chan struct{}),
 	}
 	go l.run(stopCtx, haltCtx) // close waits for it
 	return l, nil
 }
 
-func (l *accessLog) append(event []byte) bool {
-	if len(event) > maxEvent {
+// append queues a line.
+func (l *accessLog) append(line []byte) bool {
+	if len(line) > maxEvent || !l.queue.Add(line...) {
 		l.dropped.Add(1)
 		return false
 	}
-	select {
-	case l.queue <- event:
-		return true
-	default:
-		l.dropped.Add(1)
-		return false
-	}
+	return true
 }
 
 // close writes what is queued, as long as ctx allows.
@@ -86,19 +85,37 @@ func (l *accessLog) close(ctx context.Context) error {
 	}
 }
 
-// run takes batches off the queue until stop ends and the queue is empty, or halt ends.
+// run writes what is queued until stop ends and nothing is left, or halt ends.
 func (l *accessLog) run(stop, halt context.Context) {
 	defer close(l.done)
-	var warned time.Time
-	for halt.Err() == nil {
-		batch, events := l.next(stop)
-		if events == 0 {
-			return
+	var lines []byte
+	for stopping := false; !stopping; {
+		select {
+		case <-l.queue.Waiting():
+			l.queue.Gather(logDelay, stop.Done())
+		case <-stop.Done():
 		}
-		if err := l.write(halt, batch); err != nil {
-			l.dropped.Add(uint64(events))
-			if time.Since(warned) > logWarnEvery {
-				warned = time.Now()
+		stopping = stop.Err() != nil
+		lines = l.queue.Take(lines)
+		l.writeAll(halt, lines)
+		if cap(lines) > logQueue/4 {
+			lines = nil // a burst is over; its memory goes back
+		}
+	}
+}
+
+// writeAll writes lines in messages of a bounded size. Those that could not be written are counted.
+func (l *accessLog) writeAll(ctx context.Context, lines []byte) {
+	for len(lines) > 0 {
+		batch := lines
+		if len(batch) > maxBatch {
+			batch = batch[:bytes.LastIndexByte(batch[:maxBatch], '\n')+1]
+		}
+		lines = lines[len(batch):]
+		if err := l.write(ctx, batch); err != nil {
+			l.dropped.Add(uint64(bytes.Count(batch, []byte{'\n'})))
+			if time.Since(l.warned) > logWarnEvery {
+				l.warned = time.Now()
 				l.store.log.Error("events of the access log were lost", "dropped", l.dropped.Load(), "error", err)
 			}
 		}
@@ -120,36 +137,3 @@ func (l *accessLog) write(ctx context.Context, batch []byte) error {
 	}
 	return err
 }
-
-// next waits for an event and takes what arrives shortly after it. After stop it takes what is there; nothing left is
-// zero events.
-func (l *accessLog) next(stop context.Context) (batch []byte, events int) {
-	select {
-	case event := <-l.queue:
-		batch, events = appendLine(batch, event), 1
-	case <-stop.Done():
-	}
-	delay := time.NewTimer(logDelay)
-	defer delay.Stop()
-	for len(batch) < maxBatch-maxEvent {
-		select {
-		case event := <-l.queue:
-			batch, events = appendLine(batch, event), events+1
-			continue
-		default:
-		}
-		if stop.Err() != nil {
-			return batch, events
-		}
-		select {
-		case event := <-l.queue:
-			batch, events = appendLine(batch, event), events+1
-		case <-delay.C:
-			return batch, events
-		case <-stop.Done():
-		}
-	}
-	return batch, events
-}
-
-func appendLine(batch, event []byte) []byte { return append(append(batch, event...), '\n') }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"time"
 
@@ -55,7 +56,7 @@ func (s *Store) Record(ctx context.Context, event []byte) error {
 	}
 	within, cancel := context.WithTimeout(ctx, recordTimeout)
 	defer cancel()
-	if _, err := s.js.Publish(within, Changes.subject(), appendLine(nil, event)); err != nil {
+	if _, err := s.js.Publish(within, Changes.subject(), append(slices.Clip(event), '\n')); err != nil {
 		if ctx.Err() == nil {
 			err = s.report(err)
 		}

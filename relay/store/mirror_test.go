@@ -93,7 +93,7 @@ func TestAccessLogIsWrittenAndBounded(t *testing.T) {
 	dir := t.TempDir()
 	st := open(t, dir)
 	for i := range 1000 {
-		if !st.Append(fmt.Appendf(nil, `{"n":%d}`, i)) {
+		if !st.Append(fmt.Appendf(nil, "{\"n\":%d}\n", i)) {
 			t.Fatalf("event %d was dropped", i)
 		}
 	}

@@ -184,9 +184,9 @@ func (s *Store) startKeeping() {
 	}()
 }
 
-// Append hands one event of the access log to the store and returns at once. It reports false when the queue is full;
-// the event is then dropped and counted. The store keeps event; the caller must not change it afterwards.
-func (s *Store) Append(event []byte) bool { return s.access.append(event) }
+// Append hands one event of the access log, a line with its line feed, to the store and returns at once. It reports false when
+// the queue is full; the event is then dropped and counted. The line is copied.
+func (s *Store) Append(line []byte) bool { return s.access.append(line) }
 
 // Dropped is how many events of the access log were lost since the start: the queue was full or the disk failed.
 func (s *Store) Dropped() uint64 { return s.access.dropped.Load() }
