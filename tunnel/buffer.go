@@ -65,9 +65,8 @@ const (
 // A Buffer is where body bytes are read to that a Stream is to send. Its memory is borrowed, and goes with the bytes where
 // there are many of them: nothing is copied then. The zero value is ready for use; it is for one goroutine.
 type Buffer struct {
-	c     *chunk // nil: none is borrowed
-	size  int    // of the room; 0 is narrow
-	batch batch  // Send's own
+	c    *chunk // nil: none is borrowed
+	size int    // of the room; 0 is narrow
 }
 
 // Room is memory to read into, good until the next call of Send or Free. It is 16 kB, or 64 kB after that was filled.

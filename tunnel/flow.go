@@ -142,7 +142,8 @@ func (s *Stream) hasFinalHead() bool {
 	return s.final
 }
 
-// addResponse hands a response head over; false means that too many wait.
+// addResponse hands a response head over; false means that too many wait. The reader tells who waits for it: with the first
+// bytes of its body where those are in the same message, which saves most exchanges one of two wake-ups.
 func (s *Stream) addResponse(r *Response) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -151,7 +152,6 @@ func (s *Stream) addResponse(r *Response) bool {
 	}
 	s.final = r.Status >= 200 || r.Status == http.StatusSwitchingProtocols
 	s.responses = append(s.responses, r)
-	s.signalReady()
 	return true
 }
 

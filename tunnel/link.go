@@ -90,7 +90,7 @@ func (e errClosed) Error() string { return "closed: " + e.reason }
 
 // A Link is one live WebSocket between an agent and a relay node, after the handshake. One goroutine reads and never
 // waits for a stream; one writes, and takes everything that is queued as one message. Where that one has nothing to do, a
-// goroutine that sends much (Stream.Send) writes in its place. While no stream is open the writer is there only when there is
+// goroutine that sends writes in its place (turn). While no stream is open the writer is there only when there is
 // something to write: an idle link is one goroutine. Safe for concurrent use.
 type Link struct {
 	ws    *websocket.Conn
@@ -130,7 +130,7 @@ type Link struct {
 	partials int      // bytes of incomplete heads
 	pong     []byte   // payload of the pong to send, nil for none
 	writing  bool     // the writer has a message
-	lent     bool     // a goroutine with much to send has one instead
+	lent     bool     // somebody has the turn instead
 	mayWrite bool     // Run has begun
 	writer   bool     // the writer is there
 	busy     bool     // a stream was open since the last ping: the writer stays
@@ -142,6 +142,7 @@ type Link struct {
 
 	message []byte     // the reader's own: a control message in several frames
 	small   *smallRead // the reader's own: nil between two messages
+	headed  *Stream    // the reader's own: its head has come, of which nobody was told yet; see addResponse
 }
 
 // New makes a Link of a WebSocket whose handshake is done. It does nothing before Run.
@@ -280,8 +281,8 @@ func (l *Link) Probe(ctx context.Context) error {
 	}
 }
 
-// Open starts an exchange with the peer. It queues the head and does not wait for the network. end says that the request
-// has no body. An error wraps ErrNotRun.
+// Open starts an exchange with the peer. It does not wait for the peer, but it may write to the network, as long as the link's
+// liveness lets it. end says that the request has no body. An error wraps ErrNotRun.
 func (l *Link) Open(req *Request, end bool) (*Stream, error) {
 	return l.begin(req, nil, end)
 }
@@ -300,10 +301,20 @@ func (l *Link) begin(req *Request, body []byte, end bool) (*Stream, error) {
 	if req.Expect {
 		s.credit = 0
 	}
+	turn, err := l.add(s, head, body, end)
+	if err != nil {
+		return nil, err
+	}
+	l.takeTurn(turn)
+	return s, nil
+}
+
+// add gives s its number and queues what it begins with.
+func (l *Link) add(s *Stream, head, body []byte, end bool) (turn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.mayOpen(); err != nil {
-		return nil, err
+		return noTurn, err
 	}
 	s.id = l.next
 	l.next += 2
@@ -314,8 +325,7 @@ func (l *Link) begin(req *Request, body []byte, end bool) (*Stream, error) {
 		s.queueData(body)
 		s.endQueued = true
 	}
-	l.schedule(s)
-	return s, nil
+	return l.submit(s), nil
 }
 
 // mayOpen says why no stream can be opened now. l.mu is held.

@@ -63,6 +63,7 @@ func (l *Link) readMessage(r io.Reader) error {
 	defer func() {
 		smallReads.Put(l.small)
 		l.small = nil
+		l.tellHead()
 	}()
 	var head [headerSize]byte
 	for {
@@ -78,12 +79,25 @@ func (l *Link) readMessage(r io.Reader) error {
 		if h.length > maxPayload {
 			return violation("a frame of %d bytes", h.length)
 		}
+		if l.headed != nil && h.stream == l.headed.id && h.typ == frameData {
+			l.headed = nil // it is told with the body
+		} else {
+			l.tellHead()
+		}
 		switch err := l.readFrame(h, r); {
 		case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 			return violation("a frame is cut short")
 		case err != nil:
 			return err
 		}
+	}
+}
+
+// tellHead wakes who waits for the response head that has come last.
+func (l *Link) tellHead() {
+	if l.headed != nil {
+		l.headed.signalReady()
+		l.headed = nil
 	}
 }
 
@@ -310,6 +324,8 @@ func (l *Link) onHead(h frameHeader, payload []byte) error {
 	}
 	if h.flags&flagEnd != 0 {
 		s.remoteEnd(nil)
+	} else {
+		l.headed = s
 	}
 	return nil
 }

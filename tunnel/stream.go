@@ -285,7 +285,7 @@ func (s *Stream) AllowBody() {
 // --- sending
 
 // SendResponse sends a response head: informational ones, then one final one. end says that neither body nor trailers
-// follow. It does not wait for the network.
+// follow. Like all that sends it does not wait for the peer, but may write to the network, as Open does.
 func (s *Stream) SendResponse(r *Response, end bool) error {
 	return s.answer(r, nil, end)
 }
@@ -303,22 +303,27 @@ func (s *Stream) answer(r *Response, body []byte, end bool) error {
 	if len(head) > maxHead {
 		return fmt.Errorf("a response head of %d bytes; at most %d are sent", len(head), maxHead)
 	}
+	turn, err := s.queueAnswer(r.Status, head, body, end)
+	s.link.takeTurn(turn)
+	return err
+}
+
+func (s *Stream) queueAnswer(status int, head, body []byte, end bool) (turn, error) {
 	s.link.mu.Lock()
 	defer s.link.mu.Unlock()
 	switch {
 	case s.sendErr != nil:
-		return s.sendErr
+		return noTurn, s.sendErr
 	case !s.accepted || s.finalHead || s.localDone:
-		return errors.New("tunnel: SendResponse out of turn")
+		return noTurn, errors.New("tunnel: SendResponse out of turn")
 	}
-	s.finalHead = r.Status >= 200 || r.Status == http.StatusSwitchingProtocols
+	s.finalHead = status >= 200 || status == http.StatusSwitchingProtocols
 	s.queueHead(frameHead, head, end && len(body) == 0)
 	if len(body) > 0 {
 		s.queueData(body)
 		s.endQueued = true
 	}
-	s.link.schedule(s)
-	return nil
+	return s.link.submit(s), nil
 }
 
 // Write sends body bytes. It copies p, and waits while as much as may be is queued already.
@@ -330,14 +335,16 @@ func (s *Stream) Write(p []byte) (int, error) {
 			s.link.mu.Unlock()
 			return total, err
 		}
+		turn := noTurn
 		if n := min(len(p), maxOut-s.out.size); n > 0 {
 			s.queueData(p[:n])
-			s.link.schedule(s)
+			turn = s.link.submit(s)
 			total += n
 			p = p[n:]
 		}
 		timeout := s.writeTimeout
 		s.link.mu.Unlock()
+		s.link.takeTurn(turn)
 		if len(p) == 0 {
 			return total, nil
 		}
@@ -347,14 +354,13 @@ func (s *Stream) Write(p []byte) (int, error) {
 	}
 }
 
-// Send sends the first n bytes of b's room, as Write does. Where they are many it does not copy them, and writes them to the
-// network itself if nobody else is writing.
+// Send sends the first n bytes of b's room, as Write does. Where they are many it does not copy them.
 func (s *Stream) Send(b *Buffer, n int) error {
 	for {
 		turn, err := s.queueBuffer(b, n)
 		switch {
-		case err == nil && turn:
-			s.link.writeTurn(&b.batch)
+		case err == nil:
+			s.link.takeTurn(turn)
 			return nil
 		case err != errNoRoom:
 			return err
@@ -371,25 +377,21 @@ func (s *Stream) Send(b *Buffer, n int) error {
 // errNoRoom: as much as may be is queued already.
 var errNoRoom = errors.New("tunnel: no room")
 
-// queueBuffer queues what Send sends. turn says that writeTurn must follow.
-func (s *Stream) queueBuffer(b *Buffer, n int) (turn bool, err error) {
+// queueBuffer queues what Send sends.
+func (s *Stream) queueBuffer(b *Buffer, n int) (turn, error) {
 	s.link.mu.Lock()
 	defer s.link.mu.Unlock()
 	if err := s.mayWrite(); err != nil {
-		return false, err
+		return noTurn, err
 	}
 	if s.out.size+n > maxOut {
-		return false, errNoRoom
+		return noTurn, errNoRoom
 	}
 	if s.out.size == 0 {
 		s.progress = time.Now()
 	}
 	b.moveTo(&s.out, n)
-	if n <= urgentData {
-		s.link.schedule(s)
-		return false, nil
-	}
-	return s.link.scheduleBulk(s, &b.batch), nil
+	return s.link.submit(s), nil
 }
 
 // mayWrite says why no body byte may be queued. link.mu is held.
@@ -405,23 +407,27 @@ func (s *Stream) mayWrite() error {
 	return nil
 }
 
-// CloseWrite ends this side's half, with trailers if there are any. It does not wait for the network.
+// CloseWrite ends this side's half, with trailers if there are any.
 func (s *Stream) CloseWrite(trailer http.Header) error {
+	var fields []byte
+	if n := fieldsSize(trailer); n > maxHead {
+		return fmt.Errorf("trailers of %d bytes; at most %d are sent", n, maxHead)
+	} else if n > 0 {
+		fields = appendFields(nil, trailer)
+	}
+	turn, err := s.queueEnd(fields)
+	s.link.takeTurn(turn)
+	return err
+}
+
+func (s *Stream) queueEnd(trailer []byte) (turn, error) {
 	s.link.mu.Lock()
 	defer s.link.mu.Unlock()
 	if err := s.mayWrite(); err != nil {
-		return err
+		return noTurn, err
 	}
-	if len(trailer) > 0 {
-		if n := fieldsSize(trailer); n > maxHead {
-			return fmt.Errorf("trailers of %d bytes; at most %d are sent", n, maxHead)
-		} else if n > 0 {
-			s.trailer = appendFields(nil, trailer)
-		}
-	}
-	s.endQueued = true
-	s.link.schedule(s)
-	return nil
+	s.trailer, s.endQueued = trailer, true
+	return s.link.submit(s), nil
 }
 
 // WaitCredit waits until the peer takes body bytes, or returns why it never will. It is for a request that expects

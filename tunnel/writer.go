@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -56,9 +57,72 @@ func (r *ring) unpop(s *Stream) {
 	r.items[r.head] = s
 }
 
-// schedule puts s into its ring if it has something to send now, and has it written. l.mu is held.
+// schedule puts s into its ring if it has something to send now, and has it written. It is for who must not wait for the
+// network; the others submit. l.mu is held.
 func (l *Link) schedule(s *Stream) {
 	if l.enqueue(s) {
+		l.wakeWriter()
+	}
+}
+
+// A turn is the right, and the duty, to write the link's next message in the writer's place.
+type turn byte
+
+const (
+	noTurn   turn = iota // the writer does it, or whoever has the turn
+	soonTurn             // after others had a chance to add to the message
+	nowTurn              // at once: there is enough for one
+)
+
+// submit is schedule for a goroutine that may wait for the network. If nobody is writing, it gets the turn, and calls
+// takeTurn when it has given l.mu back: no writer has to be woken then, which is most of what a lone small exchange costs, and
+// while who sends much writes, more comes that it will send next. l.mu is held.
+func (l *Link) submit(s *Stream) turn {
+	if !l.enqueue(s) {
+		return noTurn
+	}
+	if l.lent || l.writing || !l.mayWrite || l.err != nil {
+		l.wakeWriter()
+		return noTurn
+	}
+	l.lent = true
+	if len(s.heads) > 0 || s.out.size <= urgentData {
+		return soonTurn
+	}
+	return nowTurn
+}
+
+// batches are for the time of a turn; they change nothing else.
+var batches = sync.Pool{New: func() any { return new(batch) }}
+
+// takeTurn writes the next message, if t says so, and leaves what comes after it to the writer.
+func (l *Link) takeTurn(t turn) {
+	if t == noTurn {
+		return
+	}
+	if t == soonTurn {
+		runtime.Gosched() // as in writeLoop
+	}
+	b := batches.Get().(*batch)
+	l.mu.Lock()
+	l.fill(b)
+	l.mu.Unlock()
+	var err error
+	if len(b.frames) > 0 {
+		err = l.write(b)
+	}
+	b.reset()
+	batches.Put(b)
+	if err != nil {
+		l.unwritten(err) // and keeps the turn: nobody writes any more
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lent = false
+	if l.nothingQueued() && l.webSocketPing.Load() == nil {
+		l.checkIdle()
+	} else {
 		l.wakeWriter()
 	}
 }
@@ -80,7 +144,7 @@ func (l *Link) enqueue(s *Stream) bool {
 // wakeWriter has what is queued written, by the writer that is there or by a new one. l.mu is held.
 func (l *Link) wakeWriter() {
 	if l.lent {
-		return // writeTurn does it
+		return // takeTurn does it
 	}
 	if !l.writer {
 		if l.mayWrite && l.err == nil { // Run waits for it: it does so after it has set err
@@ -208,40 +272,6 @@ func (l *Link) unwritten(err error) {
 	}
 }
 
-// scheduleBulk is schedule for a goroutine that has much to send. If the writer is not writing, it fills b with the next
-// message, which that goroutine then writes itself by writeTurn: none has to be woken, and while it writes, more comes that it
-// will send next. l.mu is held.
-func (l *Link) scheduleBulk(s *Stream, b *batch) (turn bool) {
-	if !l.enqueue(s) {
-		return false
-	}
-	if l.lent || l.writing || !l.mayWrite || l.err != nil {
-		l.wakeWriter()
-		return false
-	}
-	l.fill(b)
-	l.lent = true
-	return true
-}
-
-// writeTurn writes what scheduleBulk has taken, and leaves the rest to the writer.
-func (l *Link) writeTurn(b *batch) {
-	err := l.write(b)
-	b.reset()
-	if err != nil {
-		l.unwritten(err) // and keeps the turn: nobody writes any more
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.lent = false
-	if l.nothingQueued() && l.webSocketPing.Load() == nil {
-		l.checkIdle()
-	} else {
-		l.wakeWriter()
-	}
-}
-
 // answerWebSocketPing answers pings of the WebSocket's own (RFC 6455 section 5.5.2), which something on the way may send.
 // Those that come faster than the answers leave are answered once.
 func (l *Link) answerWebSocketPing() {
@@ -302,7 +332,7 @@ func (l *Link) fill(b *batch) {
 	}
 	for n := l.urgent.len(); n > 0 && b.room() > reserve+headerSize; n-- {
 		s := l.urgent.pop()
-		l.takeTurn(s, b, now)
+		l.serveTurn(s, b, now)
 		if s.unopened() {
 			// Numbers have to reach the peer in their order: no stream that was opened later may pass it.
 			l.urgent.unpop(s)
@@ -313,7 +343,7 @@ func (l *Link) fill(b *batch) {
 	for before := -1; before != b.size && b.room() > 2*headerSize; {
 		before = b.size
 		for n := l.bulk.len(); n > 0 && b.room() > 2*headerSize; n-- {
-			l.takeTurn(l.bulk.pop(), b, now)
+			l.serveTurn(l.bulk.pop(), b, now)
 		}
 	}
 }
@@ -339,8 +369,8 @@ func (l *Link) takeControl(b *batch) {
 	}
 }
 
-// takeTurn lets one stream put its share into b and queues it again if it has more.
-func (l *Link) takeTurn(s *Stream, b *batch, now time.Time) {
+// serveTurn lets one stream put its share into b and queues it again if it has more.
+func (l *Link) serveTurn(s *Stream, b *batch, now time.Time) {
 	s.scheduled = false
 	if s.localDone {
 		return // it was reset while it waited
