@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -115,4 +116,20 @@ func waitFor(t *testing.T, what string, done func() bool) {
 		}
 	}
 	t.Fatalf("it never came to be that %s", what)
+}
+
+func TestMillis(t *testing.T) {
+	t.Parallel()
+	for us := range int64(2_000_100) {
+		if us > 5000 {
+			us *= 7919
+		}
+		want := strconv.FormatFloat(float64(us)/1000, 'f', -1, 64)
+		if got := string(appendMillis(nil, time.Duration(us)*time.Microsecond)); got != want {
+			t.Fatalf("%d us: %s, want %s", us, got, want)
+		}
+	}
+	if got := string(appendMillis(nil, -1500*time.Microsecond)); got != "-1.5" {
+		t.Errorf("-1.5 ms: %s", got)
+	}
 }

@@ -2,25 +2,29 @@ package tunnel
 
 import "sync"
 
-// A chunk is a piece of a body that waits to be sent or read. Small ones are made to size and left to the garbage
-// collector; large ones come from pools by size class, which get them back.
+// A chunk is a piece of a body that waits to be sent or read. The smallest are made to size and left to the garbage
+// collector; all others come from pools by size class, which get them back.
 type chunk struct {
 	buf  []byte // all of it
 	r, w int    // buf[r:w] is what it holds
 }
 
-// smallChunk is the size up to which a chunk is made to size: a typical JSON answer.
-const smallChunk = 2 << 10
+const (
+	// tinyChunk is the size up to which a chunk is made to size.
+	tinyChunk = 512
+	// smallChunk is what a typical JSON answer fits into.
+	smallChunk = 2 << 10
+)
 
 // The size classes keep the waste below half, so that memory stays close to what flow control counts.
-var chunkSizes = [...]int{4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10}
+var chunkSizes = [...]int{1 << 10, 2 << 10, 4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10}
 
 // Package variables that change nothing but where memory comes from.
 var chunkPools [len(chunkSizes)]sync.Pool
 
 // newChunk gives an empty chunk with room for n bytes, n <= 64 kB.
 func newChunk(n int) *chunk {
-	if n <= smallChunk {
+	if n <= tinyChunk {
 		return &chunk{buf: make([]byte, n)}
 	}
 	for i, size := range chunkSizes {

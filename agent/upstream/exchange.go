@@ -187,7 +187,9 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
-	b.a.c.readUntil(time.Now().Add(b.silence))
+	if b.a.resp.ContentLength < 0 || b.buffered() == 0 { // else it does not wait
+		b.a.c.readUntil(time.Now().Add(b.silence))
+	}
 	n, err := b.a.body.Read(p)
 	if err != nil {
 		b.end(err)

@@ -50,11 +50,12 @@ func dropHop(h http.Header) {
 			delete(h, n)
 		}
 	}
-	for _, n := range []string{
-		"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authentication-Info",
-		"Te", "Transfer-Encoding", "Upgrade", "Http2-Settings", "Alt-Svc", "Via", "Persistent-Auth",
-	} {
-		delete(h, n)
+	for n := range h {
+		switch n {
+		case "Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authentication-Info",
+			"Te", "Transfer-Encoding", "Upgrade", "Http2-Settings", "Alt-Svc", "Via", "Persistent-Auth":
+			delete(h, n)
+		}
 	}
 }
 

@@ -113,7 +113,6 @@ func (p *pool) pop(key poolKey) *conn {
 // put keeps a connection for the next exchange of its key. Where there is no room the one idle longest ends.
 func (p *pool) put(c *conn) {
 	now := time.Now()
-	c.readUntil(time.Time{})
 	c.since = now
 	if evicted := p.keep(c, now); evicted != nil {
 		evicted.bye()

@@ -141,12 +141,10 @@ func (s *service) request(ctx context.Context) (*http.Request, error) {
 	if !validTarget(in.Target) {
 		return nil, &Error{Kind: BadRequest, NotRun: true, Err: errors.New("the request target is not in origin form")}
 	}
-	req := (&http.Request{
-		Method: in.Method,
-		// Opaque goes out byte for byte; a Path would be encoded anew.
-		URL:    &url.URL{Scheme: s.t.cfg.URL.Scheme, Host: s.t.cfg.URL.Host, Opaque: s.t.base + in.Target},
-		Header: in.Header,
-	}).WithContext(ctx)
+	req := new(http.Request).WithContext(ctx)
+	req.Method, req.Header = in.Method, in.Header
+	// Opaque goes out byte for byte; a Path would be encoded anew.
+	req.URL = &url.URL{Scheme: s.t.cfg.URL.Scheme, Host: s.t.cfg.URL.Host, Opaque: s.t.base + in.Target}
 	if req.Header == nil {
 		req.Header = make(http.Header)
 	}

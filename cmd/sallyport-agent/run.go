@@ -17,6 +17,7 @@ import (
 	"sallyport/agent/identity"
 	"sallyport/agent/link"
 	"sallyport/agent/proxy"
+	"sallyport/internal/heap"
 	"sallyport/internal/systemd"
 )
 
@@ -74,16 +75,14 @@ func (p *program) serve(ctx context.Context, up func()) error {
 	}
 	log.Info("agent starts", "version", version(), "identity", a.Identity(), "relay", c.Relay, "config", p.config, "state", dir.String())
 	up()
-	ballast := make([]byte, ballastSize)
+	defer heap.Keep(leastGarbage, p.getenv("GOGC"))()
 	err = manager.Supervise(ctx, systemd.Service{Ask: a.Pulse, Stop: func() time.Duration { return stopTime(c) }}, a.Run)
-	runtime.KeepAlive(ballast)
 	log.Info("agent stopped")
 	return err
 }
 
-// ballastSize is address space that is never touched. The garbage collector lets the heap grow to twice what it holds, which
-// is so little here that it would run many times a second under load; with the ballast it waits for more.
-const ballastSize = 8 << 20
+// leastGarbage may gather in any case. So little is in use here that under load it would be collected many times a second.
+const leastGarbage = 16 << 20
 
 // environmentProxy reads HTTPS_PROXY and NO_PROXY once; nil if they name no proxy.
 // An error is told when a way is looked for: agent.yaml may name another.

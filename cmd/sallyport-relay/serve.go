@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"sallyport/internal/heap"
 	"sallyport/internal/systemd"
 	"sallyport/relay"
 	"sallyport/relay/admin"
@@ -49,8 +49,7 @@ changed is named in the log and counts from the next start; no call is dropped.`
 			if err != nil {
 				return fmt.Errorf("start the relay: %w", err)
 			}
-			ballast := make([]byte, ballastSize)
-			defer runtime.KeepAlive(ballast)
+			defer heap.Keep(leastGarbage, p.get("GOGC"))()
 			return manager.Supervise(cmd.Context(), systemd.Service{
 				Ask: pulse(admin.NewClient(config.SocketPath())), Stop: func() time.Duration { return stopTime(r.DrainLimit()) },
 			}, r.Run)
@@ -58,9 +57,8 @@ changed is named in the log and counts from the next start; no call is dropped.`
 	}
 }
 
-// ballastSize is address space that is never touched. The garbage collector lets the heap grow to twice what it holds, which
-// is so little here that it would run many times a second under load; with the ballast it waits for more.
-const ballastSize = 8 << 20
+// leastGarbage may gather in any case. So little is in use here that under load it would be collected many times a second.
+const leastGarbage = 32 << 20
 
 // pulse has the relay answer over its own admin socket how it is, in a line for 'systemctl status': the listener, the handlers and
 // the registry of gateways have to take part. Trouble of the store is told and is an answer: a new start would not mend it.
