@@ -237,6 +237,11 @@ func await(signal <-chan struct{}, timeout time.Duration) error {
 		<-signal // the link's end signals every stream, so this ends
 		return nil
 	}
+	select {
+	case <-signal: // in the midst of a large body there often is one
+		return nil
+	default:
+	}
 	t := time.NewTimer(timeout)
 	defer t.Stop()
 	select {

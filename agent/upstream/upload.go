@@ -55,7 +55,7 @@ func (x *call) startUpload(c *conn) *upload {
 	u := &upload{done: make(chan struct{})}
 	r := x.body.reader()
 	x.uploads.Go(func() {
-		u.err = x.copyBody(c, r)
+		u.err = (&bodyWriter{x: x, c: c}).copy(r)
 		if e, ok := errors.AsType[*Error](u.err); ok {
 			u.src = e
 		}
@@ -80,21 +80,28 @@ const copySize = 32 << 10
 
 var copyBuffers = sync.Pool{New: func() any { return new([chunkHead + copySize + 2]byte) }}
 
-// copyBody sends the body: exactly as long as announced, or in chunks, each flushed as it comes.
-func (x *call) copyBody(c *conn, r io.Reader) error {
+// A bodyWriter sends a request's body on a connection.
+type bodyWriter struct {
+	x     *call
+	c     *conn
+	waits time.Time // since when the answer is waited for anew
+}
+
+// copy sends the body: exactly as long as announced, or in chunks, each flushed as it comes.
+func (w *bodyWriter) copy(r io.Reader) error {
 	buf := copyBuffers.Get().(*[chunkHead + copySize + 2]byte)
 	defer copyBuffers.Put(buf)
-	if x.body.length < 0 {
-		return x.copyChunks(c, r, buf[:])
+	if w.x.body.length < 0 {
+		return w.copyChunks(r, buf[:])
 	}
-	for left := x.body.length; left > 0; {
+	for left := w.x.body.length; left > 0; {
 		// One byte more than is left shows a body that is longer than announced.
 		n, err := r.Read(buf[:min(copySize, left+1)])
 		if int64(n) > left {
 			return &Error{Kind: BodyBroken, Err: errors.New("the request's body is longer than announced")}
 		}
 		left -= int64(n)
-		if werr := x.writeBody(c, buf[:n]); werr != nil {
+		if werr := w.write(buf[:n]); werr != nil {
 			return werr
 		}
 		if err != nil && left > 0 {
@@ -104,7 +111,7 @@ func (x *call) copyBody(c *conn, r io.Reader) error {
 	return nil
 }
 
-func (x *call) copyChunks(c *conn, r io.Reader, buf []byte) error {
+func (w *bodyWriter) copyChunks(r io.Reader, buf []byte) error {
 	for {
 		n, err := r.Read(buf[chunkHead : chunkHead+copySize])
 		if n > 0 {
@@ -113,12 +120,12 @@ func (x *call) copyChunks(c *conn, r io.Reader, buf []byte) error {
 			copy(buf[start:], size)
 			copy(buf[chunkHead-2:], "\r\n")
 			copy(buf[chunkHead+n:], "\r\n")
-			if werr := x.writeBody(c, buf[start:chunkHead+n+2]); werr != nil {
+			if werr := w.write(buf[start : chunkHead+n+2]); werr != nil {
 				return werr
 			}
 		}
 		if err == io.EOF {
-			return x.endChunks(c)
+			return w.endChunks()
 		}
 		if err != nil {
 			return bodyError(err)
@@ -127,28 +134,32 @@ func (x *call) copyChunks(c *conn, r io.Reader, buf []byte) error {
 }
 
 // endChunks writes the last chunk and the trailers that were announced.
-func (x *call) endChunks(c *conn) error {
-	_, _ = c.bw.WriteString("0\r\n")
-	for k, vv := range allowedTrailer(x.req.Trailer) {
+func (w *bodyWriter) endChunks() error {
+	bw := w.c.bw.Writer
+	_, _ = bw.WriteString("0\r\n")
+	for k, vv := range allowedTrailer(w.x.req.Trailer) {
 		for _, v := range vv {
-			writeField(c.bw.Writer, k, v)
+			writeField(bw, k, v)
 		}
 	}
-	_, _ = c.bw.WriteString("\r\n")
-	return c.bw.Flush()
+	_, _ = bw.WriteString("\r\n")
+	return bw.Flush()
 }
 
-// writeBody sends bytes past the buffer, which is empty here. Progress is no silence: the wait for the answer begins
-// anew.
-func (x *call) writeBody(c *conn, p []byte) error {
+// write sends bytes past the buffer, which is empty here. Progress is no silence: the wait for the answer begins anew, unless
+// it has only just done so.
+func (w *bodyWriter) write(p []byte) error {
 	if len(p) == 0 {
 		return nil
 	}
-	_, err := wire{&c.bw}.Write(p)
-	if err == nil {
-		c.readUntil(time.Now().Add(x.timeout))
+	if _, err := (wire{&w.c.bw}).Write(p); err != nil {
+		return err
 	}
-	return err
+	if now := time.Now(); now.Sub(w.waits) > w.x.timeout/32 {
+		w.waits = now
+		w.c.readUntil(now.Add(w.x.timeout))
+	}
+	return nil
 }
 
 // bodyError is a body that ended before its time.
