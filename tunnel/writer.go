@@ -71,7 +71,7 @@ type turn byte
 const (
 	noTurn   turn = iota // the writer does it, or whoever has the turn
 	soonTurn             // after others had a chance to add to the message
-	nowTurn              // at once: there is enough for one
+	nowTurn              // at once: there is enough for one, or nobody who could add to it
 )
 
 // submit is schedule for a goroutine that may wait for the network. If nobody is writing, it gets the turn, and calls
@@ -86,7 +86,7 @@ func (l *Link) submit(s *Stream) turn {
 		return noTurn
 	}
 	l.lent = true
-	if len(s.heads) > 0 || s.out.size <= urgentData {
+	if len(l.streams) > 1 && (len(s.heads) > 0 || s.out.size <= urgentData) {
 		return soonTurn
 	}
 	return nowTurn
