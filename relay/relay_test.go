@@ -155,18 +155,26 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// What does not end in time is broken off, visibly.
+// What does not end in time is broken off: a caller that is stuck in its body is told why, and does not hold up the end.
 func TestDrainTimeout(t *testing.T) {
 	t.Parallel()
 	r, stop := running(t, Config{Timeouts: Timeouts{Drain: 100 * time.Millisecond}})
 	conn, br := dial(t, r)
 	_, _ = io.WriteString(conn, "PUT /plant1/orders/ HTTP/1.1\r\nHost: relay\r\nContent-Length: 5\r\n\r\nab")
 	waitFor(t, "the call is under way", func() bool { return r.proxy.Active() == 1 })
+	began := time.Now()
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
-	if b, err := io.ReadAll(br); err == nil && bytes.HasPrefix(b, []byte("HTTP/1.1 2")) {
-		t.Errorf("answered %q", b)
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("the relay ended after %s, its drain timeout is 100ms", took)
+	}
+	resp, err := http.ReadResponse(br, nil)
+	if err != nil {
+		t.Fatalf("the caller was told nothing: %v", err)
+	}
+	if b, _ := io.ReadAll(resp.Body); resp.StatusCode != 503 || !bytes.Contains(b, []byte("relay-stopping")) || !bytes.Contains(b, []byte(`"executed":"no"`)) {
+		t.Errorf("answered %d %s", resp.StatusCode, b)
 	}
 	if n := r.proxy.Active(); n != 0 {
 		t.Errorf("%d calls are still under way", n)

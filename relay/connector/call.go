@@ -209,7 +209,7 @@ func (c *call) fail(err error) {
 	c.closeUnlessRead()
 	// net/http reads what is left of a small body before it answers. A caller that is too slow has had its time.
 	left := min(lingerFor, c.p.o.CallerTimeout/2)
-	if p.Code == "caller-too-slow" {
+	if p.Code == "caller-too-slow" || c.stopping() {
 		left = 0
 	}
 	_ = c.rc.SetReadDeadline(time.Now().Add(left))
@@ -254,8 +254,12 @@ func reset(conn net.Conn) {
 	_ = conn.Close()
 }
 
-// lingerFor is how long a caller that still sends its body is listened to after it was answered.
-const lingerFor = 5 * time.Second
+const (
+	// lingerFor is how long a caller that still sends its body is listened to after it was answered, lingerStopping when the
+	// relay stops and has waited for it already.
+	lingerFor      = 5 * time.Second
+	lingerStopping = time.Second
+)
 
 // linger reads on for a little while, because a caller that is answered in the middle of its body reads the answer only
 // if the connection is not reset under it.
@@ -271,7 +275,11 @@ func (c *call) linger() {
 	if c.r.ProtoMajor != 1 || c.expects {
 		return
 	}
-	_ = c.rc.SetReadDeadline(time.Now().Add(lingerFor))
+	limit := lingerFor
+	if c.stopping() {
+		limit = lingerStopping
+	}
+	_ = c.rc.SetReadDeadline(time.Now().Add(limit))
 	_, _ = io.CopyN(io.Discard, c.r.Body, max(c.bodyLimitOrDefault(), 1<<20))
 }
 
