@@ -41,6 +41,7 @@ func (r *Relay) newServer(ctx context.Context) *http.Server {
 		ErrorLog:                     log.New(serverLog{r.log}, "", 0),
 		BaseContext:                  func(net.Listener) context.Context { return ctx },
 		ConnContext:                  connector.WithConn,
+		ConnState:                    r.countCallers,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: orElse(r.config.Limits.StreamsPerConnection, 250),
 			SendPingTimeout:      45 * time.Second,
@@ -52,6 +53,16 @@ func (r *Relay) newServer(ctx context.Context) *http.Server {
 		srv.TLSConfig = r.certificates.TLS()
 	}
 	return srv
+}
+
+// countCallers follows the connections that are net/http's: links and upgraded exchanges are not any more.
+func (r *Relay) countCallers(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		r.callers.Add(1)
+	case http.StateHijacked, http.StateClosed:
+		r.callers.Add(-1)
+	}
 }
 
 // serverLog takes net/http's own messages. Nearly all of them tell of what strangers do to a public port.
