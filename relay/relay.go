@@ -100,7 +100,7 @@ func Open(ctx context.Context, config Config, d Deps) (r *Relay, err error) {
 	if r.trusted, err = config.trusted(); err != nil {
 		return nil, err
 	}
-	if r.listener, err = listen(ctx, config.listen(), orElse(config.Limits.Connections, 20000), log); err != nil {
+	if r.listener, err = r.listen(ctx); err != nil {
 		return nil, err
 	}
 	if err := r.openCertificates(); err != nil {
