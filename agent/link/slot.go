@@ -193,6 +193,7 @@ func (s *slot) hold(ctx context.Context, l, before *held) (old *held, err error)
 				s.backoff.Reset()
 			}
 			lived := time.Since(l.began)
+			s.backoff.Lived(lived)
 			sleep(ctx, s.backoff.jitter(time.Duration(l.pause.Load())))
 			err := fmt.Errorf("link lost after %s: %w", lived.Round(time.Second), l.Err())
 			if age := s.cut.lost(lived, time.Now()); age > 0 {
