@@ -41,6 +41,7 @@ func (r *Relay) newServer(ctx context.Context) *http.Server {
 		ErrorLog:                     log.New(serverLog{r.log}, "", 0),
 		BaseContext:                  func(net.Listener) context.Context { return ctx },
 		ConnContext:                  connector.WithConn,
+		ConnState:                    r.countCallers,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: orElse(r.config.Limits.StreamsPerConnection, 250),
 			SendPingTimeout:      45 * time.Second,
@@ -52,6 +53,16 @@ func (r *Relay) newServer(ctx context.Context) *http.Server {
 		srv.TLSConfig = r.certificates.TLS()
 	}
 	return srv
+}
+
+// countCallers follows the connections that are net/http's: links and upgraded exchanges are not any more.
+func (r *Relay) countCallers(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		r.callers.Add(1)
+	case http.StateHijacked, http.StateClosed:
+		r.callers.Add(-1)
+	}
 }
 
 // serverLog takes net/http's own messages. Nearly all of them tell of what strangers do to a public port.
@@ -67,13 +78,34 @@ func (l serverLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// listen opens the public listener.
-func listen(ctx context.Context, addr string, most int, logger *slog.Logger) (*boundedListener, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("listen for callers and agents: %w", err)
+// listen opens the public listener, or goes on with the one that was kept.
+func (r *Relay) listen(ctx context.Context) (*boundedListener, error) {
+	l := r.deps.Kept
+	if l != nil && !sameAddress(l.Addr(), r.config.listen()) {
+		r.log.Info("the listener that was kept over the restart has another address than 'listen'; it is closed", "kept", l.Addr().String())
+		_ = l.Close()
+		l = nil
 	}
-	return &boundedListener{Listener: l, most: int64(most), log: logger}, nil
+	if l == nil {
+		var err error
+		if l, err = new(net.ListenConfig).Listen(ctx, "tcp", r.config.listen()); err != nil {
+			return nil, fmt.Errorf("listen for callers and agents: %w", err)
+		}
+	}
+	if r.deps.Keep != nil {
+		r.deps.Keep(l)
+	}
+	return &boundedListener{Listener: l, most: int64(orElse(r.config.Limits.Connections, 20000)), log: r.log}, nil
+}
+
+// sameAddress says whether a listener has the address that was configured, which may name a host or none.
+func sameAddress(has net.Addr, configured string) bool {
+	want, err := net.ResolveTCPAddr("tcp", configured)
+	tcp, ok := has.(*net.TCPAddr)
+	if err != nil || !ok || want.Port != tcp.Port {
+		return false
+	}
+	return want.IP.Equal(tcp.IP) || (want.IP == nil || want.IP.IsUnspecified()) && tcp.IP.IsUnspecified()
 }
 
 // A boundedListener closes connections beyond a number at once. Leaving them in the kernel's queue would make those who

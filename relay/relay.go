@@ -45,6 +45,9 @@ const (
 	defaultOperations = configs.Size(1 << 30)
 	// endTimeout bounds each step after the draining: links, listeners, the store's last writes.
 	endTimeout = 10 * time.Second
+	// partingTime is how long callers on connections that are open are still answered when the relay is to stop, each with the
+	// word that its connection closes. To close one that only seems idle would lose the request that is on its way.
+	partingTime = 500 * time.Millisecond
 )
 
 // A Relay is a relay node. New gives one that is ready to Run.
@@ -75,6 +78,7 @@ type Relay struct {
 	level      *logLevel
 	drainLimit atomic.Int64 // a time.Duration
 	draining   atomic.Bool
+	callers    atomic.Int64 // connections that net/http serves
 }
 
 // New is Open for a relay whose configuration does not change while it runs.
@@ -96,7 +100,7 @@ func Open(ctx context.Context, config Config, d Deps) (r *Relay, err error) {
 	if r.trusted, err = config.trusted(); err != nil {
 		return nil, err
 	}
-	if r.listener, err = listen(ctx, config.listen(), orElse(config.Limits.Connections, 20000), log); err != nil {
+	if r.listener, err = r.listen(ctx); err != nil {
 		return nil, err
 	}
 	if err := r.openCertificates(); err != nil {
@@ -400,18 +404,19 @@ func (r *Relay) serve(srv *http.Server) (err error) {
 	} else {
 		err = srv.Serve(r.listener)
 	}
-	if errors.Is(err, http.ErrServerClosed) {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) && r.draining.Load() {
 		return nil
 	}
 	return err
 }
 
-// drain ends the serving in this order. First readiness goes and the listener closes: nobody new comes. Then the calls
-// under way may end, for as long as the drain timeout allows; the links stay whole meanwhile, because the calls need
+// drain ends the serving in this order. First readiness goes and the listener closes: nobody new comes, and who is there is told
+// with the next answer that the connection closes. Then the calls under way may end, for as long as the drain timeout allows; the links stay whole meanwhile, because the calls need
 // them. Then whatever is left is broken off, visibly. Last the agents are told, so that they look for another node.
 func (r *Relay) drain(ctx context.Context, srv *http.Server, endCalls context.CancelCauseFunc) {
 	r.draining.Store(true)
 	r.log.Info("draining", "calls", r.proxy.Active())
+	r.part(ctx)
 	within, cancel := context.WithTimeout(ctx, r.DrainLimit())
 	defer cancel()
 	err := srv.Shutdown(within)
@@ -437,6 +442,24 @@ func (r *Relay) drain(ctx context.Context, srv *http.Server, endCalls context.Ca
 		last, cancelLast := context.WithTimeout(ctx, endTimeout)
 		defer cancelLast()
 		_ = r.proxy.Wait(last)
+	}
+}
+
+// part lets callers go that have connections over HTTP/1 open. It comes before Shutdown, which drops requests that it finds
+// half read or that come after it. Over HTTP/2 Shutdown tells callers which of their requests were not run.
+func (r *Relay) part(ctx context.Context) {
+	r.proxy.Leave()
+	_ = r.listener.Close()
+	within, cancel := context.WithTimeout(ctx, partingTime)
+	defer cancel()
+	look := time.NewTicker(partingTime / 50)
+	defer look.Stop()
+	for r.callers.Load() > 0 {
+		select {
+		case <-look.C:
+		case <-within.Done():
+			return
+		}
 	}
 }
 

@@ -155,18 +155,63 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// What does not end in time is broken off, visibly.
+// A caller that sends one request after the other over one connection is told that it closes before it is closed, and one that
+// has just connected is answered too: no request ends with a connection.
+func TestNoConnectionClosesUnderARequest(t *testing.T) {
+	t.Parallel()
+	r, stop := running(t, Config{})
+	ask := func(conn net.Conn, br *bufio.Reader) (closes bool) {
+		t.Helper()
+		_, _ = io.WriteString(conn, "GET /plant1/orders/x HTTP/1.1\r\nHost: relay\r\n\r\n")
+		resp, err := http.ReadResponse(br, nil)
+		if err != nil {
+			t.Fatalf("a request got no answer: %v", err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		return resp.Close
+	}
+	conn, br := dial(t, r)
+	if ask(conn, br) {
+		t.Fatal("the connection closes before the relay stops")
+	}
+	fresh, freshReader := dial(t, r)
+	dial(t, r) // and one that says nothing
+	waitFor(t, "all are taken", func() bool { return r.callers.Load() == 3 })
+	began, stopped := time.Now(), make(chan error)
+	go func() { stopped <- stop() }()
+	waitFor(t, "the relay drains", r.draining.Load)
+	time.Sleep(partingTime / 5) // the first one seems idle
+	if !ask(conn, br) || !ask(fresh, freshReader) {
+		t.Error("an answer does not say that its connection closes")
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("the relay stopped after %s", took)
+	}
+}
+
+// What does not end in time is broken off: a caller that is stuck in its body is told why, and does not hold up the end.
 func TestDrainTimeout(t *testing.T) {
 	t.Parallel()
 	r, stop := running(t, Config{Timeouts: Timeouts{Drain: 100 * time.Millisecond}})
 	conn, br := dial(t, r)
 	_, _ = io.WriteString(conn, "PUT /plant1/orders/ HTTP/1.1\r\nHost: relay\r\nContent-Length: 5\r\n\r\nab")
 	waitFor(t, "the call is under way", func() bool { return r.proxy.Active() == 1 })
+	began := time.Now()
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
-	if b, err := io.ReadAll(br); err == nil && bytes.HasPrefix(b, []byte("HTTP/1.1 2")) {
-		t.Errorf("answered %q", b)
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("the relay ended after %s, its drain timeout is 100ms", took)
+	}
+	resp, err := http.ReadResponse(br, nil)
+	if err != nil {
+		t.Fatalf("the caller was told nothing: %v", err)
+	}
+	if b, _ := io.ReadAll(resp.Body); resp.StatusCode != 503 || !bytes.Contains(b, []byte("relay-stopping")) || !bytes.Contains(b, []byte(`"executed":"no"`)) {
+		t.Errorf("answered %d %s", resp.StatusCode, b)
 	}
 	if n := r.proxy.Active(); n != 0 {
 		t.Errorf("%d calls are still under way", n)

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"log/slog"
+	"net"
 	"reflect"
 	"slices"
 	"strings"
@@ -18,6 +19,10 @@ type Deps struct {
 	// Log takes everything that an admin should know. Level is its level, if that can be changed while the relay runs.
 	Log   *slog.Logger
 	Level *slog.LevelVar
+	// Kept is a listener that was open before this process was; it is used if it has the configured address. Nil: none was.
+	Kept net.Listener
+	// Keep is given the public listener once it is open, so that it can be kept while the relay is restarted; nil: it is not.
+	Keep func(net.Listener)
 	// Again has the configuration read again (SIGHUP), by Read; nil: it never is.
 	Again <-chan struct{}
 	Read  func() (Config, error)

@@ -20,12 +20,18 @@ const (
 	longestPause = 5 * time.Minute
 	// settled is how long a link must have lived for its end to count as the first failure.
 	settled = time.Minute
+	// leastLife is how long a link must have lived for its end not to be waited after longer than lifetimes of it. A network that
+	// cuts connections again and again is no reason to stay away when it lets them through again; a relay that ends links as
+	// soon as they are up is.
+	leastLife = time.Second
+	lifetimes = 2
 )
 
 // A Backoff decides how long to wait before the next try: exponential with full jitter, so that agents that lost the
 // same relay do not come back together. The zero value is ready. Not safe for concurrent use.
 type Backoff struct {
 	failures int
+	most     time.Duration // bounds the next wait; 0: nothing but the cap does
 	// random gives a number in [0, n); nil is math/rand/v2.
 	random func(n int64) int64
 }
@@ -33,6 +39,7 @@ type Backoff struct {
 // Next counts a failure and says how long to wait after it.
 func (b *Backoff) Next(err error) time.Duration {
 	b.failures++
+	defer func() { b.most = 0 }()
 	if asked := retryAfter(err); asked > 0 {
 		// At least what was asked for, and then spread: everybody was asked the same.
 		return asked + b.jitter(max(asked/4, backoffBase))
@@ -44,7 +51,17 @@ func (b *Backoff) Next(err error) time.Duration {
 	if b.failures < 10 { // beyond, the shift passes the cap
 		limit = min(backoffCap, backoffBase<<(b.failures-1))
 	}
+	if b.most > 0 {
+		limit = min(limit, b.most)
+	}
 	return b.jitter(limit)
+}
+
+// Lived notes how long the link lived whose end is the next failure.
+func (b *Backoff) Lived(d time.Duration) {
+	if d >= leastLife {
+		b.most = lifetimes * d
+	}
 }
 
 // Reset forgets the failures.

@@ -31,6 +31,29 @@ func TestBackoffGrowsIsSpreadAndCapped(t *testing.T) {
 	}
 }
 
+// The end of a link that was up for a while is not waited after for long, however many there were before. One that ended at once
+// is a failure like others, and so is what follows.
+func TestBackoffAfterALinkThatLived(t *testing.T) {
+	t.Parallel()
+	lost := errors.New("link lost")
+	b := Backoff{failures: 50, random: func(n int64) int64 { return n - 1 }}
+	for _, c := range []struct{ lived, most time.Duration }{
+		{3 * time.Second, 6 * time.Second}, {leastLife, 2 * leastLife}, {leastLife - 1, backoffCap}, {time.Hour, backoffCap},
+	} {
+		b.Lived(c.lived)
+		if d := b.Next(lost); d >= c.most || d < c.most-time.Second {
+			t.Errorf("after a link that lived %s the agent waits up to %s, want %s", c.lived, d, c.most)
+		}
+		if d := b.Next(lost); d < backoffCap-time.Second {
+			t.Errorf("and then %s", d)
+		}
+	}
+	b.Lived(3 * time.Second)
+	if d := b.Next(&tunnel.Refusal{RetryAfter: 20 * time.Second}); d < 20*time.Second {
+		t.Errorf("the relay asked for 20s, the agent waits %s", d)
+	}
+}
+
 func TestBackoffHonoursTheRelay(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -74,12 +74,16 @@ const (
 	// defaultAge is half a day: firewalls and balancers that bound a connection's life mostly do so at a day or more, and
 	// TLS keys should not be older.
 	defaultAge = 12 * time.Hour
+	// respread is after what time, at most, a link looks for another relay node when there are several and one of them has two
+	// links: the other one was restarted, which takes no longer, and its end must not find both links on the same.
+	respread = 5 * time.Minute
 )
 
 // Links are the agent's links to its relay. Safe for concurrent use.
 type Links struct {
 	c        Config
 	instance string
+	respread time.Duration
 
 	mu     sync.Mutex // guards what follows
 	live   map[*tunnel.Link]*tunnel.Bond
@@ -106,7 +110,7 @@ func New(c Config) *Links {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	ls := &Links{
-		c: c, instance: newInstance(), live: map[*tunnel.Link]*tunnel.Bond{}, nodes: map[int]string{},
+		c: c, instance: newInstance(), respread: respread, live: map[*tunnel.Link]*tunnel.Bond{}, nodes: map[int]string{},
 		status: make([]Status, c.Links), current: make([]*tunnel.Link, c.Links),
 	}
 	for n := range ls.status {

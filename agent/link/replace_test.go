@@ -18,6 +18,12 @@ import (
 // balancer passes each connection on to the next of several relays.
 func balancer(t *testing.T, relays ...*relay) string {
 	t.Helper()
+	return balancerBy(t, func(i int) *relay { return relays[i%len(relays)] })
+}
+
+// balancerBy passes each connection on to the relay that turn says.
+func balancerBy(t *testing.T, turn func(i int) *relay) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +36,7 @@ func balancer(t *testing.T, relays ...*relay) string {
 			if err != nil {
 				return
 			}
-			to, err := net.Dial("tcp", relays[i%len(relays)].Listener.Addr().String())
+			to, err := net.Dial("tcp", turn(i).Listener.Addr().String())
 			if err != nil {
 				_ = from.Close()
 				continue
@@ -100,6 +106,32 @@ func TestOneNodeOfTwoGetsBothLinks(t *testing.T) {
 	until(t, "both links are up", func() bool { return ls.Up() == 2 })
 	if n := dials.Load(); n > 2+maxRedials {
 		t.Errorf("%d dials were made", n)
+	}
+}
+
+// When the second node is back, one of the two links moves there before long, and then they stay where they are.
+func TestLinksSpreadAgain(t *testing.T) {
+	t.Parallel()
+	a, b := twoNodes(t, 2)
+	var back atomic.Bool
+	url := balancerBy(t, func(i int) *relay {
+		if back.Load() && i%2 == 1 {
+			return b
+		}
+		return a
+	})
+	ls := New(Config{Dialer: dialing(t, url, a), Identity: newFixed(t), RelayKey: a.fingerprint()})
+	ls.respread = 100 * time.Millisecond
+	running(t, ls)
+	until(t, "both links are up at one node", func() bool { return ls.Up() == 2 && len(a.links) >= 2 })
+	back.Store(true)
+	until(t, "one link has moved", func() bool { return len(b.links) == 1 })
+	until(t, "two links are up", func() bool { return ls.Up() == 2 })
+	time.Sleep(5 * ls.respread)
+	claims := len(a.seen()) + len(b.seen())
+	time.Sleep(5 * ls.respread)
+	if n := len(a.seen()) + len(b.seen()); n != claims || ls.Up() != 2 || len(b.links) != 1 {
+		t.Errorf("links are replaced although each node has one: %d claims, then %d; %d are up, %d at the second node", claims, n, ls.Up(), len(b.links))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,6 +40,7 @@ type slot struct {
 
 	fingerprint string // of the key that was shown last
 	linked      bool   // there has been a link
+	doubled     bool   // another slot's link leads to the same one of several relay nodes
 
 	cut cut // what is known of connections that are cut by their age
 
@@ -128,7 +130,8 @@ func (s *slot) dial(ctx context.Context) (*websocket.Conn, *tunnel.Bond, error) 
 		who.Claim.Instance, who.Claim.Slot, who.Claim.Generation = s.ls.instance, s.number, s.generation
 		who.Claim.Name, who.Claim.Version = s.ls.c.Name, s.ls.c.Version
 		who.Decline = func(node string, nodes int) bool {
-			return nodes > 1 && try < maxRedials && !s.ls.reserve(node, s.number)
+			s.doubled = nodes > 1 && !s.ls.reserve(node, s.number)
+			return s.doubled && try < maxRedials
 		}
 		ws, welcome, err := s.ls.c.Dialer.dial(ctx, who, s.ls.c.RelayKey)
 		if errors.Is(err, tunnel.ErrOtherNode) {
@@ -180,7 +183,7 @@ func (s *slot) begin(ctx context.Context, ws *websocket.Conn, bond *tunnel.Bond)
 // hold waits until a new link is needed. It returns the present one if that serves on meanwhile, because the relay drains
 // it or it has become old; otherwise why it ended. before is the link that this one has replaced, if there was one.
 func (s *slot) hold(ctx context.Context, l, before *held) (old *held, err error) {
-	age := time.NewTimer(s.cut.within(s.ls.rotation(), time.Now()))
+	age := time.NewTimer(s.lasts())
 	defer age.Stop()
 	for {
 		select {
@@ -193,6 +196,7 @@ func (s *slot) hold(ctx context.Context, l, before *held) (old *held, err error)
 				s.backoff.Reset()
 			}
 			lived := time.Since(l.began)
+			s.backoff.Lived(lived)
 			sleep(ctx, s.backoff.jitter(time.Duration(l.pause.Load())))
 			err := fmt.Errorf("link lost after %s: %w", lived.Round(time.Second), l.Err())
 			if age := s.cut.lost(lived, time.Now()); age > 0 {
@@ -210,13 +214,22 @@ func (s *slot) hold(ctx context.Context, l, before *held) (old *held, err error)
 			return l, nil
 		case <-age.C:
 			if before != nil && !before.over() {
-				age.Reset(s.cut.within(s.ls.rotation(), time.Now())) // one that is being replaced at a time
+				age.Reset(s.lasts()) // one that is being replaced at a time
 				continue
 			}
 			s.log.Info("the link has become old; a new one takes its place", "streams", l.Streams())
 			return l, nil
 		}
 	}
+}
+
+// lasts is how long the link is kept before another takes its place.
+func (s *slot) lasts() time.Duration {
+	d := s.cut.within(s.ls.rotation(), time.Now())
+	if s.doubled {
+		d = min(d, s.ls.respread-rand.N(s.ls.respread/2))
+	}
+	return d
 }
 
 func (l *held) over() bool {

@@ -45,6 +45,7 @@ changed is named in the log and counts from the next start; no call is dropped.`
 			defer stop()
 			r, err := relay.Open(cmd.Context(), config, relay.Deps{
 				Version: programVersion(), Log: log, Level: level, Again: again, Read: p.load, Rereading: manager.Reloading,
+				Kept: systemd.Kept(p.get, log), Keep: manager.Keep,
 			})
 			if err != nil {
 				return fmt.Errorf("start the relay: %w", err)

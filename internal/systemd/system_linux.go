@@ -30,3 +30,6 @@ func stream(f *os.File) string {
 	}
 	return fmt.Sprintf("%d:%d", s.Dev, s.Ino)
 }
+
+// rights is what goes with a datagram that passes a file on (unix(7), SCM_RIGHTS).
+func rights(fd int) []byte { return syscall.UnixRights(fd) }

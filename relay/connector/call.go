@@ -145,12 +145,12 @@ func (c *call) head(status int) {
 // closeUnlessRead has net/http close an HTTP/1 connection whose request body is still on its way. Without it a body that
 // is never read to its end would be taken for the next request, or net/http's own reading collide with ours. It closes
 // after chunked bodies too: RFC 9112 section 6.1 demands that of requests that also had a Content-Length, which net/http
-// ignores without telling, and a proxy in front may have gone by.
+// ignores without telling, and a proxy in front may have gone by. And all connections close once the relay is to stop.
 func (c *call) closeUnlessRead() {
 	if c.r.ProtoMajor != 1 {
 		return
 	}
-	if len(c.r.TransferEncoding) > 0 || c.upload != nil && !c.upload.ended.Load() {
+	if c.p.leaves.Load() || len(c.r.TransferEncoding) > 0 || c.upload != nil && !c.upload.ended.Load() {
 		c.w.Header().Set("Connection", "close")
 	}
 }
@@ -209,7 +209,7 @@ func (c *call) fail(err error) {
 	c.closeUnlessRead()
 	// net/http reads what is left of a small body before it answers. A caller that is too slow has had its time.
 	left := min(lingerFor, c.p.o.CallerTimeout/2)
-	if p.Code == "caller-too-slow" {
+	if p.Code == "caller-too-slow" || c.stopping() {
 		left = 0
 	}
 	_ = c.rc.SetReadDeadline(time.Now().Add(left))
@@ -254,8 +254,12 @@ func reset(conn net.Conn) {
 	_ = conn.Close()
 }
 
-// lingerFor is how long a caller that still sends its body is listened to after it was answered.
-const lingerFor = 5 * time.Second
+const (
+	// lingerFor is how long a caller that still sends its body is listened to after it was answered, lingerStopping when the
+	// relay stops and has waited for it already.
+	lingerFor      = 5 * time.Second
+	lingerStopping = time.Second
+)
 
 // linger reads on for a little while, because a caller that is answered in the middle of its body reads the answer only
 // if the connection is not reset under it.
@@ -271,7 +275,11 @@ func (c *call) linger() {
 	if c.r.ProtoMajor != 1 || c.expects {
 		return
 	}
-	_ = c.rc.SetReadDeadline(time.Now().Add(lingerFor))
+	limit := lingerFor
+	if c.stopping() {
+		limit = lingerStopping
+	}
+	_ = c.rc.SetReadDeadline(time.Now().Add(limit))
 	_, _ = io.CopyN(io.Discard, c.r.Body, max(c.bodyLimitOrDefault(), 1<<20))
 }
 

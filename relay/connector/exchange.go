@@ -245,6 +245,7 @@ func (c *call) holdBody(req *tunnel.Request) (held []byte, whole bool, err error
 		return nil, false, nil
 	}
 	c.extendRead()
+	defer c.readUntilStop()()
 	held = make([]byte, n)
 	read, err := io.ReadFull(c.r.Body, held)
 	c.event.In += int64(read)
@@ -253,6 +254,19 @@ func (c *call) holdBody(req *tunnel.Request) (held []byte, whole bool, err error
 	}
 	return held, true, nil
 }
+
+// readUntilStop has reads of the caller's body end when the relay breaks its calls off, until the function that it gives is
+// called: whoever is stuck in its body would hold up the relay's end, and never be told why.
+func (c *call) readUntilStop() (forget func() bool) {
+	return context.AfterFunc(c.r.Context(), func() {
+		if c.stopping() {
+			_ = c.rc.SetReadDeadline(time.Unix(1, 0))
+		}
+	})
+}
+
+// stopping says that the relay breaks off the calls that are left.
+func (c *call) stopping() bool { return errors.Is(context.Cause(c.r.Context()), ErrStopping) }
 
 // awaitHead passes informational answers on and returns the final head.
 func (c *call) awaitHead(ctx context.Context, s *tunnel.Stream) (*tunnel.Response, error) {

@@ -112,6 +112,7 @@ type Proxy struct {
 
 	active atomic.Int64
 	calls  sync.WaitGroup
+	leaves atomic.Bool // HTTP/1 connections end with their next answer
 	each   gauges
 	guard  guard
 	logons logons
@@ -132,6 +133,10 @@ func NewProxy(o Options) *Proxy {
 
 // Active is the number of calls under way.
 func (p *Proxy) Active() int { return int(p.active.Load()) }
+
+// Leave has each HTTP/1 connection end with its next answer, which says so: its caller goes elsewhere by itself, and finds no
+// connection closed on which it has just sent a request.
+func (p *Proxy) Leave() { p.leaves.Store(true) }
 
 // Wait returns when no call is under way, or with the cause when ctx ends. It is for the time after the listeners were
 // closed: upgraded exchanges, which http.Server.Shutdown does not know, are waited for too.

@@ -206,7 +206,9 @@ func (u *upload) stop() {
 func (c *call) bodyFailed(err error, executed string) *Problem {
 	var p *Problem
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded): // first, because net/http cancels the request's context for it
+	case c.stopping():
+		p = problemOf(fmt.Errorf("%w: %w", ErrStopping, err))
+	case errors.Is(err, os.ErrDeadlineExceeded): // before the context, because net/http cancels the request's context for it
 		p = NewProblem("caller-too-slow", fmt.Sprintf("No byte of the body came for %s.", c.p.o.CallerTimeout)).because(err)
 	case c.r.Context().Err() != nil:
 		p = problemOf(fmt.Errorf("%w: %w", context.Cause(c.r.Context()), err))

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 )
 
@@ -15,12 +14,15 @@ const (
 	// returnTime is how long a call waits for an agent that has said that it goes, and for how long after its end one does: a
 	// restart and an update take about a second. A stop looks the same, and costs the calls after it this time.
 	returnTime = 5 * time.Second
+	// lostTime is the same for an agent whose link broke: it links again within half a second. With the 9 s after which a silent
+	// link is given up, who waited on it has an answer within 10 s.
+	lostTime = 900 * time.Millisecond
 	// maxAwaiting bounds the calls of a gateway that wait so; their bodies, as far as they have come, are in memory.
 	maxAwaiting = 256
 )
 
 // PickSoon is Pick, and waits for a link where an agent should be back soon: while the relay is so young that all agents are
-// still coming back, unless a link of exclude was there, and after one that offers the API has said that it goes.
+// still coming back, unless a link of exclude was there, and after one that offers the API has said that it goes or lost its link.
 func (r *Registry) PickSoon(ctx context.Context, gateway, api string, exclude ...*Link) (*Link, error) {
 	l, err := r.Pick(gateway, api, exclude...)
 	if err == nil || !r.expects(gateway) {
@@ -30,10 +32,12 @@ func (r *Registry) PickSoon(ctx context.Context, gateway, api string, exclude ..
 	if len(exclude) == 0 {
 		left = comebackTime - time.Since(r.opened)
 	}
-	if s := (*r.sites.Load())[gateway]; left < returnTime && s != nil && r.returns(s, api) {
-		defer s.awaiting.Add(-1)
-		if s.awaiting.Add(1) <= maxAwaiting {
-			left = returnTime
+	if s := (*r.sites.Load())[gateway]; left < returnTime && s != nil {
+		if soon := r.returns(s, api); soon > left {
+			defer s.awaiting.Add(-1)
+			if s.awaiting.Add(1) <= maxAwaiting {
+				left = soon
+			}
 		}
 	}
 	if left <= 0 {
@@ -72,22 +76,49 @@ func (r *Registry) expects(gateway string) bool {
 	return false
 }
 
-// A departure is that of an agent which has said that it goes.
+// A departure is the end of an agent's link, from which it should come back.
 type departure struct {
 	offer *Offer // its last one; it may be nil
 	at    time.Time
+	back  time.Duration // within what it is waited for
 }
 
-// returns says whether an agent that offers the API takes its leave, or has done so just now.
-func (r *Registry) returns(s *site, api string) bool {
+func (d departure) waits() bool { return time.Since(d.at) < d.back }
+
+// departed notes a link that has ended. r.mu is held.
+func (s *site) departed(l *Link) {
+	back := lostTime
+	if l.Leaving() {
+		back = returnTime
+	}
+	if d := s.gone[l.Agent]; d.waits() && d.back > back {
+		return // another link of its told more
+	}
+	s.gone[l.Agent] = departure{l.offer.Load(), time.Now(), back}
+}
+
+// returns says for how long an agent that offers the API is waited for: one that takes its leave or has lost its link, or did so
+// just now. 0 is not at all.
+func (r *Registry) returns(s *site, api string) (back time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, d := range s.gone {
-		if time.Since(d.at) < returnTime && d.offer.has(api) {
-			return true
+		if d.waits() && d.offer.has(api) {
+			back = max(back, d.back)
 		}
 	}
-	return slices.ContainsFunc(s.all(), func(l *Link) bool { return l.Leaving() && l.Offers(api) })
+	for _, l := range s.all() {
+		switch {
+		case l.offer.Load() == nil: // it is just up, and says in a moment what it offers
+			back = max(back, lostTime)
+		case !l.Offers(api):
+		case l.Leaving():
+			return returnTime
+		case l.Err() != nil: // it is about to be taken out
+			back = max(back, lostTime)
+		}
+	}
+	return back
 }
 
 // tell wakes those who wait for links. r.mu is held.

@@ -248,8 +248,8 @@ func (r *Registry) detach(l *Link) {
 		if slices.Contains(s.all(), l) {
 			next := slices.DeleteFunc(slices.Clone(s.all()), func(o *Link) bool { return o == l })
 			s.links.Store(&next)
-			if a := s.record.Load().agent(l.Agent); l.Leaving() && a != nil && !a.Revoked() {
-				s.gone[l.Agent] = departure{l.offer.Load(), time.Now()}
+			if a := s.record.Load().agent(l.Agent); a != nil && !a.Revoked() {
+				s.departed(l)
 			}
 		}
 	}

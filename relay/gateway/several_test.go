@@ -205,7 +205,7 @@ func TestCallsWaitForAgentsThatComeBack(t *testing.T) {
 }
 
 // A call waits for an agent that has said that it goes, as one does that is restarted or updated, for a bounded time and no more
-// than so many; for one whose link was lost, and for what it did not offer, no call does.
+// than so many; for one whose link was lost a moment, and for what it did not offer not at all.
 func TestCallsWaitForAnAgentThatRestarts(t *testing.T) {
 	t.Parallel()
 	g := newRig(t)
@@ -225,11 +225,32 @@ func TestCallsWaitForAnAgentThatRestarts(t *testing.T) {
 	down := func() bool { _, err := g.r.Pick("plant1", "orders"); return errors.Is(err, gateway.ErrNoLink) }
 	up("p1").Close("crashed")
 	eventually(t, "the link is lost", down)
-	if took, err := pick("orders"); !errors.Is(err, gateway.ErrNoLink) || took > atOnce {
+	if took, err := pick("orders"); !errors.Is(err, gateway.ErrNoLink) || took > wait/2 {
 		t.Errorf("after a loss: %v after %s", err, took)
 	}
+	if took, err := pick("orders"); !errors.Is(err, gateway.ErrNoLink) || took > atOnce/2 {
+		t.Errorf("a while after a loss: %v after %s", err, took)
+	}
+	lost := up("p1")
+	its, err := g.r.Pick("plant1", "orders")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost.Close("cut")
+	eventually(t, "the link is cut", down)
+	soon := make(chan error, 3)
+	go func() { _, err := pick("orders"); soon <- err }()
+	go func() { _, err := pick("orders", its); soon <- err }() // it was on its way over that link, and may be repeated
 
-	l := up("p2")
+	l := g.mustLink("plant1", a, at{"p2", 0, 1}) // it has not said yet what it offers
+	go func() { _, err := pick("orders"); soon <- err }()
+	time.Sleep(100 * time.Millisecond)
+	offer(t, l, "orders")
+	for range 3 {
+		if err := <-soon; err != nil {
+			t.Errorf("when a link had come in the place of a lost one: %v", err)
+		}
+	}
 	mine, err := g.r.Pick("plant1", "orders")
 	if err != nil {
 		t.Fatal(err)

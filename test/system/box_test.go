@@ -160,6 +160,11 @@ func (b *box) startRelay() {
 	b.t.Helper()
 	write(b.t, b.path("relay.yaml"), []byte(fmt.Sprintf(relayYAML, b.url, b.addr, b.dir)+b.extraRelay))
 	b.relay = start(b.t, "relay", b.logs["relay"], b.relayEnv, b.bin.relay, "serve", "--config", b.path("relay.yaml"))
+	b.awaitRelay()
+}
+
+func (b *box) awaitRelay() {
+	b.t.Helper()
 	client := b.client(1)
 	eventually(b.t, 20*time.Second, "the relay is ready", func() bool {
 		if !b.relay.running() {

@@ -45,8 +45,14 @@ type process struct {
 // start starts a program that goes on; it ends with the test at the latest.
 func start(t *testing.T, name string, log *transcript, env []string, argv ...string) *process {
 	t.Helper()
+	return startWith(t, name, log, env, nil, argv...)
+}
+
+// startWith is start for a program that is given open files, from number 3 on.
+func startWith(t *testing.T, name string, log *transcript, env []string, files []*os.File, argv ...string) *process {
+	t.Helper()
 	p := &process{name: name, cmd: exec.Command(argv[0], argv[1:]...), log: log, done: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Env, p.cmd.ExtraFiles = append(os.Environ(), env...), files
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	// Nothing is left behind even if the test itself is killed.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -127,6 +127,15 @@ wait $calls || fail "a call was lost while the relay read its configuration agai
 eventually 20 systemctl is-active --quiet sallyport-relay
 step "the relay reads its configuration again under load: it takes over what it can, names the rest, and loses no call"
 
+(while [ ! -e enough ]; do curl -sS -f -m 30 "$RELAY/plant1/orders/hello" >/dev/null || exit 1; done) 2>calls.txt & calls=$!
+for _ in 1 2 3; do
+  systemctl restart sallyport-relay
+  eventually 20 call
+done
+touch enough
+wait $calls || fail "a call was lost while the relay was restarted: $(cat calls.txt)"
+step "the relay is restarted under load, three times: systemd keeps its port open, and no call finds nobody"
+
 journalctl --sync
 journalctl -u sallyport-agent -p warning -o cat >urgent.log
 grep -q 'level=WARN' urgent.log && grep -q 'level=ERROR' urgent.log || fail "no warnings: $(cat urgent.log)"
