@@ -51,7 +51,7 @@ func (p *patient) examineRelay(ctx context.Context) []Finding {
 	var rest []Finding
 	var wg sync.WaitGroup
 	wg.Go(func() { dns = lookUpRelay(ctx, way.Relay(), proxy) })
-	wg.Go(func() { rest = p.walk(ctx, way, proxy) })
+	wg.Go(func() { rest = p.walk(ctx, d, proxy) })
 	wg.Wait()
 	return append([]Finding{dns}, rest...)
 }
@@ -95,14 +95,15 @@ func nameServer(e *net.DNSError) string {
 	return "the name server " + e.Server
 }
 
-// walk connects, speaks TLS, asks whether the relay is well, and opens a WebSocket.
-func (p *patient) walk(ctx context.Context, way link.Way, proxy *url.URL) []Finding {
+// walk connects, speaks TLS, asks whether the relay is well, opens a WebSocket, and proves the agent's key.
+func (p *patient) walk(ctx context.Context, d *link.Dialer, proxy *url.URL) []Finding {
+	way := d.Way()
 	f := Finding{ID: "relay.route", Tried: "connect to the relay " + p.config.Relay + ", " + p.why(proxy)}
 	step, cancel := bounded(ctx)
 	defer cancel()
 	conn, err := way.Connect(step)
 	if err != nil {
-		return append([]Finding{f.failed(err, "")}, unreached("relay.tls", "relay.health", "relay.clock", "relay.websocket")...)
+		return append([]Finding{f.failed(err, "")}, unreached("relay.tls", "relay.health", "relay.clock", "relay.websocket", "relay.member")...)
 	}
 	defer func() { _ = conn.Close() }()
 	list := []Finding{f.ok("connected to %s", conn.RemoteAddr())}
@@ -110,7 +111,7 @@ func (p *patient) walk(ctx context.Context, way link.Way, proxy *url.URL) []Find
 		secure, f := p.secure(step, way, conn)
 		list = append(list, f)
 		if secure == nil {
-			return append(list, unreached("relay.health", "relay.clock", "relay.websocket")...)
+			return append(list, unreached("relay.health", "relay.clock", "relay.websocket", "relay.member")...)
 		}
 		conn = secure
 	}
@@ -120,7 +121,11 @@ func (p *patient) walk(ctx context.Context, way link.Way, proxy *url.URL) []Find
 	wg.Go(func() { asked = ask(step, way.Relay(), conn) })
 	wg.Go(func() { ws = upgrade(ctx, way) })
 	wg.Wait()
-	return append(append(list, asked...), ws)
+	list = append(append(list, asked...), ws)
+	if ws.Status != OK {
+		return append(list, unreached("relay.member")...)
+	}
+	return append(list, p.member(ctx, d)...)
 }
 
 // unreached are the steps after one that failed.
@@ -128,6 +133,7 @@ func unreached(ids ...string) (list []Finding) {
 	tried := map[string]string{
 		"relay.tls": "TLS with the relay", "relay.health": "ask the relay whether it is well",
 		"relay.clock": "compare the clocks", "relay.websocket": "open a WebSocket",
+		"relay.member": "prove the agent's key to the relay",
 	}
 	for _, id := range ids {
 		f := Finding{ID: id, Tried: tried[id]}
