@@ -76,8 +76,8 @@ sallyport-relay backup relay.backup >backup.log
 systemctl stop sallyport-relay
 mv /var/lib/sallyport-relay /var/lib/sallyport-relay.old
 install -d -m 0700 --owner=sallyport-relay --group=sallyport-relay /var/lib/sallyport-relay
-install -m 0600 -o sallyport-relay relay.backup /var/backups/relay.backup
-runuser -u sallyport-relay -- sallyport-relay restore /var/backups/relay.backup --config /etc/sallyport/relay.yaml >restore.log
+chmod 0600 relay.backup # root's alone, as cloud-init.yaml's are
+runuser -u sallyport-relay -- sallyport-relay restore - --config /etc/sallyport/relay.yaml <relay.backup >restore.log
 systemctl start sallyport-relay
 eventually 25 call
 rm -rf /var/lib/sallyport-relay.old
