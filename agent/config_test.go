@@ -244,6 +244,11 @@ func TestWarnings(t *testing.T) {
 	}
 	compareLines(t, "agent.yaml:1:1: no APIs: nothing can be called", strings.Join(c.Warnings, "\n"))
 
+	c, err = ParseConfig("agent.yaml", []byte(minimal+"proxy: http://joe:pa55@proxy.corp.example:8080\n"))
+	if err != nil || len(c.Warnings) != 2 || !strings.Contains(c.Warnings[0], "a password stands in this file") || strings.Contains(c.Warnings[0], "pa55") {
+		t.Errorf("%q, %v", c.Warnings, err)
+	}
+
 	c, err = ParseConfig("agent.yaml", []byte(minimal+`apis:
   - name: a
     url: http://a.corp.example

@@ -174,7 +174,7 @@ extras() {
     cp installer/linux/$name.service "$dir/"
     cp "configs/$short.example.yaml" "$dir/example.yaml"
     gzip -9nc CHANGELOG.md >"$dir/changelog.gz"
-    hint="  sudo sallyport-agent join && sudo systemctl start sallyport-agent"
+    hint="  sudo sallyport-agent setup        # asks for the join string and the first API, tries them, and starts it"
     [ $short = agent ] || hint="  sallyport-relay config example | sudo tee /etc/sallyport/relay.yaml, edit it, sudo systemctl start sallyport-relay"
     for file in postinstall preremove postremove; do
       fill NAME=$name SHORT=$short HINT="$hint" <installer/linux/$file.sh >"$dir/$file.sh"

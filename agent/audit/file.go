@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -60,6 +61,12 @@ func Open(dir state.Dir, o Options) (*Log, error) {
 		calls = "they are refused"
 	}
 	return &Log{queue: make(chan entry, o.Queue), seals: make(chan chan<- error), file: f, log: o.Log, calls: calls}, nil
+}
+
+// InUse reports whether a process is writing the record of the agent with this state directory, and so runs.
+func InUse(dir state.Dir) bool {
+	held, err := dir.Held(filepath.Join(subdirectory, lockFile))
+	return err == nil && held
 }
 
 // A rotated file is set aside when it is full; the oldest of those set aside are deleted.

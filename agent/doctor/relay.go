@@ -53,18 +53,22 @@ func (p *patient) examineRelay(ctx context.Context) []Finding {
 	wg.Go(func() { dns = lookUpRelay(ctx, way.Relay(), proxy) })
 	wg.Go(func() { rest = p.walk(ctx, d, proxy) })
 	wg.Wait()
+	if dns.Status == Fail && rest[0].Status == Fail {
+		rest[0].Do = "mend what relay.dns says first"
+	}
 	return append([]Finding{dns}, rest...)
 }
 
 // lookUpRelay resolves what this machine itself connects to.
 func lookUpRelay(ctx context.Context, relay, proxy *url.URL) Finding {
 	if proxy == nil {
-		return lookUp(ctx, "relay.dns", relay.Hostname(), "mend this machine's DNS, or set 'proxy' in agent.yaml if only the proxy resolves it")
+		return lookUp(ctx, "relay.dns", relay.Hostname(), "'relay' in agent.yaml", "mend this machine's DNS, or set 'proxy' in agent.yaml if only the proxy resolves it")
 	}
-	return lookUp(ctx, "relay.dns", proxy.Hostname(), "mend this machine's DNS, or name the proxy as it is known here")
+	return lookUp(ctx, "relay.dns", proxy.Hostname(), "the proxy's name", "mend this machine's DNS, or name the proxy as it is known here")
 }
 
-func lookUp(ctx context.Context, id, host, do string) Finding {
+// lookUp resolves a name, which stands where named says.
+func lookUp(ctx context.Context, id, host, named, do string) Finding {
 	f := Finding{ID: id, Tried: "look up " + host}
 	if _, err := netip.ParseAddr(host); err == nil {
 		return f.ok("an address, which needs no name server")
@@ -74,7 +78,7 @@ func lookUp(ctx context.Context, id, host, do string) Finding {
 	list, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		if dns.IsNotFound {
-			return f.is(Fail, "the name does not exist, says "+nameServer(dns), do)
+			return f.is(Fail, "the name does not exist, says "+nameServer(dns), "is "+named+" right? If it is: "+do)
 		}
 		return f.is(Fail, "no answer from "+nameServer(dns)+": "+dns.Err, do)
 	}
@@ -254,7 +258,7 @@ func judgeClock(f Finding, resp *http.Response, began time.Time) Finding {
 	// The date was made between the two moments, in whole seconds.
 	now := time.Now()
 	here := began.Add(now.Sub(began) / 2)
-	skew := here.Sub(there).Round(time.Second)
+	skew := here.Sub(there.Add(time.Second / 2)).Round(time.Second) // cut off, it is half a second earlier than it was, on average
 	way := "ahead of"
 	if skew < 0 {
 		skew, way = -skew, "behind"
