@@ -18,6 +18,9 @@ for unit in sallyport-agent sallyport-relay; do
   ! systemctl is-failed --quiet $unit || fail "$unit has failed without a configuration"
 done
 man -w sallyport-agent >/dev/null 2>&1 || [ -e /usr/share/man/man8/sallyport-agent.8.gz ]
+for file in agent/install.md agent/alerts.yaml agent/grafana-dashboard.json relay/deploy.md relay/alerts.yaml relay/grafana-dashboard.json relay/cloud-init.yaml; do
+  [ -s "/usr/share/doc/sallyport-$file" ] || fail "the packages have no $file"
+done
 ! sallyport-agent update /share/none >managed.log 2>&1 && grep -q 'was installed by dpkg, whose next upgrade would undo this' managed.log || fail "$(cat managed.log)"
 step "both packages are installed and wait for their configuration"
 
