@@ -74,6 +74,8 @@ type Options struct {
 	API string
 	// Caller is the person in whose name APIs with as: caller are called: a user principal name or a SID; empty: they are not called.
 	Caller string
+	// Relay is the URL of the relay to examine the way to, before joining or before the relay moves; empty: the agent's own.
+	Relay string
 	// Environment says which proxy the environment names; nil: none.
 	Environment link.ProxyFunc
 	// Version is the program's, Program its path; empty: no update of it is looked for.

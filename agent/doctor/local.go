@@ -49,6 +49,9 @@ func (p *patient) files() []Finding {
 	if !p.whole && p.id != nil {
 		p.config = &agent.Config{Relay: p.id.Relay, Gateway: p.id.Gateway}
 	}
+	if p.o.Relay != "" {
+		p.config.Relay = p.o.Relay
+	}
 	front := append([]Finding{config}, p.warnings()...)
 	if f, ok := p.signature(); ok {
 		front = append(front, f)

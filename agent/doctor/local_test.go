@@ -29,7 +29,14 @@ func TestBeforeAnythingIsThere(t *testing.T) {
 	want(t, got, "config", Warn, "no such file", "join")
 	want(t, got, "state", Warn, "not there yet")
 	want(t, got, "identity", Warn, "run: sallyport-agent join")
-	want(t, got, "relay", Skip)
+	want(t, got, "relay", Skip, "--relay")
+	ca := newAuthority(t)
+	w.options.Relay = ca.serve(relay(), longLife).URL
+	beforehand := w.examine()
+	want(t, beforehand, "relay.route", OK)
+	want(t, beforehand, "relay.tls", Fail, "Ward Test Root") // no agent.yaml says that it is trusted
+	want(t, beforehand, "relay.member", Skip)
+	w.options.Relay = ""
 	if _, err := os.Stat(w.state); err == nil {
 		t.Error("the state directory was made")
 	}

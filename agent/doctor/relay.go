@@ -35,7 +35,7 @@ const (
 func (p *patient) examineRelay(ctx context.Context) []Finding {
 	if p.config.Relay == "" {
 		f := Finding{ID: "relay", Tried: "the way to the relay"}
-		return []Finding{f.skip("no relay is named: neither agent.yaml nor the agent's identity can be read")}
+		return []Finding{f.skip("no relay is named: neither agent.yaml nor the agent's identity can be read; name one with --relay https://relay.example.com")}
 	}
 	route := Finding{ID: "relay.route", Tried: "connect to the relay " + p.config.Relay}
 	d, err := agent.NewDialer(p.config, p.deps)
