@@ -278,6 +278,22 @@ agent.yaml:17:24: TLS 1.0 has known weaknesses
 agent.yaml:18:13: rule "POST /$batch" also admits OData's $batch`, strings.Join(c.Warnings, "\n"))
 }
 
+func TestHowLongTheRecordIsKept(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"{keep: 90d, keep_size: 256MiB}": "", "{keep: 1d}": "", "{keep: 1h}": "keep must be at least 24h", "{keep_size: 1MiB}": "at least 16MiB",
+		"{keep: 0s}": "audit.keep", "{keep: -3d}": "is not a duration",
+	} {
+		c, err := ParseConfig("agent.yaml", []byte(minimal+"audit: "+text+"\n"))
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), strings.TrimPrefix(want, "audit.")) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+		if text == "{keep: 90d, keep_size: 256MiB}" && (c.Audit.Keep != 90*24*time.Hour || c.Audit.KeepSize != 256<<20) {
+			t.Errorf("%s: %+v", text, c.Audit)
+		}
+	}
+}
+
 func TestRelayAddress(t *testing.T) {
 	t.Parallel()
 	for url, ok := range map[string]bool{
