@@ -69,7 +69,7 @@ func (p *patient) echo(list []tunnel.Echo) Finding {
 		said = append(said, fmt.Sprintf("link %d answers, round trip %.1f ms", e.Slot, e.Millis))
 	}
 	text := strings.Join(said, "; ")
-	const cut = "something on the way holds back what a link carries: sallyport-agent service restart makes new links; if it comes again, have the relay exempted from inspection"
+	const cut = "the agent stands still, or something on the way holds back what a link carries: sallyport-agent service restart makes new links; if it comes again, have the relay exempted from inspection"
 	switch {
 	case len(list) == 0 && p.linksUp() > 0:
 		return f.is(Fail, fmt.Sprintf("the relay has no link of this agent, whose status says that %d are up", p.linksUp()),

@@ -30,7 +30,8 @@ eventually 20 curl -fsS "$RELAY/_/readyz"
 export SALLYPORT_RELAY_SOCKET=/var/lib/sallyport-relay/admin.sock
 sallyport-relay gateway add plant1 --json >join.json
 python3 -c 'import json; print(json.load(open("join.json"))["join"])' >join.txt
-sallyport-agent join --file join.txt
+sallyport-agent join --file join.txt >joined.log
+grep -q '3. sallyport-agent service start' joined.log || fail "join does not say how the service is started: $(cat joined.log)"
 cat >>/etc/sallyport/agent.yaml <<Y
 apis:
   - name: orders
@@ -97,6 +98,7 @@ step "an upgrade keeps configuration and key, and restarts both"
 systemctl disable --quiet sallyport-relay
 dpkg -i old/sallyport-relay_*.deb >downgrade.log 2>&1 || fail "$(cat downgrade.log)"
 ! systemctl is-enabled --quiet sallyport-relay || fail "a package enables what an admin has disabled"
+grep -q 'is disabled, and stays so' downgrade.log || fail "the package does not say that the relay stays disabled: $(cat downgrade.log)"
 systemctl enable --quiet sallyport-relay
 systemctl start sallyport-relay
 step "an admin's 'disable' outlives the next package"
