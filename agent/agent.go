@@ -181,7 +181,7 @@ func (a *Agent) openRecord(c *Config, key func() crypto.Signer, relayKey string)
 		return err
 	}
 	a.audit, err = audit.Open(a.deps.State, audit.Options{
-		Log: a.log, Key: key, Refuse: c.Audit.OnFailure == auditRefuse, Sealed: n.sealed, Written: a.written(),
+		Log: a.log, Key: key, Refuse: c.Audit.OnFailure == auditRefuse, MaxAge: c.Audit.Keep, MaxBytes: int64(c.Audit.KeepSize) / recordFiles, Sealed: n.sealed, Written: a.written(),
 	})
 	if err == nil {
 		n.seal = a.audit.Seal

@@ -134,6 +134,11 @@ type Audit struct {
 	// once it can be) or refuse (a call is made once its verdict is in the file, and is answered with 503 otherwise; each call
 	// then waits for that). Default: continue.
 	OnFailure string `yaml:"on_failure" enum:"continue,refuse"`
+	// How long the record is kept: 90d. Older records are deleted, a file at a time and a tenth of the time later at most; a signed
+	// checkpoint stays. At least 1d. Default: as long as there is room.
+	Keep time.Duration `yaml:"keep"`
+	// How much of the disk the record takes at most: 1GiB. The oldest gives way. At least 16MiB. Default: 1GiB.
+	KeepSize configs.Size `yaml:"keep_size"`
 	// A collector that gets each line of the record too. Default: none.
 	Syslog *Syslog `yaml:"syslog"`
 	// Windows' event log gets lines of the record too: refusals (calls that were refused or went wrong, and what is not a

@@ -244,6 +244,11 @@ func TestWarnings(t *testing.T) {
 	}
 	compareLines(t, "agent.yaml:1:1: no APIs: nothing can be called", strings.Join(c.Warnings, "\n"))
 
+	c, err = ParseConfig("agent.yaml", []byte(minimal+"proxy: http://joe:pa55@proxy.corp.example:8080\n"))
+	if err != nil || len(c.Warnings) != 2 || !strings.Contains(c.Warnings[0], "a password stands in this file") || strings.Contains(c.Warnings[0], "pa55") {
+		t.Errorf("%q, %v", c.Warnings, err)
+	}
+
 	c, err = ParseConfig("agent.yaml", []byte(minimal+`apis:
   - name: a
     url: http://a.corp.example
@@ -271,6 +276,22 @@ agent.yaml:10:5: API b allows nothing
 agent.yaml:13:39: X_HTTP_METHOD lets callers replace the method
 agent.yaml:17:24: TLS 1.0 has known weaknesses
 agent.yaml:18:13: rule "POST /$batch" also admits OData's $batch`, strings.Join(c.Warnings, "\n"))
+}
+
+func TestHowLongTheRecordIsKept(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"{keep: 90d, keep_size: 256MiB}": "", "{keep: 1d}": "", "{keep: 1h}": "keep must be at least 24h", "{keep_size: 1MiB}": "at least 16MiB",
+		"{keep: 0s}": "audit.keep", "{keep: -3d}": "is not a duration",
+	} {
+		c, err := ParseConfig("agent.yaml", []byte(minimal+"audit: "+text+"\n"))
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), strings.TrimPrefix(want, "audit.")) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+		if text == "{keep: 90d, keep_size: 256MiB}" && (c.Audit.Keep != 90*24*time.Hour || c.Audit.KeepSize != 256<<20) {
+			t.Errorf("%s: %+v", text, c.Audit)
+		}
+	}
 }
 
 func TestRelayAddress(t *testing.T) {

@@ -43,6 +43,7 @@ type call struct {
 
 	signOn   upstream.Outcome // of one that was made for this call
 	signOnBy string           // its protocol
+	waited   time.Duration    // for its turn; 0: it did not
 }
 
 // line is what is left to record when the exchange has ended.
@@ -108,7 +109,7 @@ func (a *Agent) exchange(st upstream.Stream, in *tunnel.Request, e *call) {
 	}
 	r := api.transport.ServeWithin(st, v.Body)
 	e.Status, e.In, e.Out, e.Auth, e.Problem = r.Status, r.BytesIn, r.BytesOut, r.Protocol, r.Problem
-	e.signOn, e.signOnBy = r.SignOn, r.SignOnBy
+	e.signOn, e.signOnBy, e.waited = r.SignOn, r.SignOnBy, r.Waited
 	if r.Principal != "" {
 		e.Principal = "windows:" + r.Principal
 	}

@@ -36,7 +36,7 @@ func (a *Agent) measure(c *call, known bool) {
 	}
 	m := metrics.Call{
 		API: c.API, Allowed: c.allowed, Status: c.Status, Problem: c.Problem, In: c.In, Out: c.Out,
-		Took: time.Duration(c.Millis * float64(time.Millisecond)), SignOn: c.signOnBy,
+		Took: time.Duration(c.Millis * float64(time.Millisecond)), SignOn: c.signOnBy, Waited: c.waited,
 	}
 	if !known {
 		m.API = ""

@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strings"
 
 	"sallyport/agent/link"
@@ -16,6 +17,9 @@ const basicProxy = "basic"
 func (v validator) proxy(c *Config) {
 	if _, err := link.ProxyFor(c.Proxy, nil); err != nil {
 		v.Errorf("proxy", "%v", err)
+	} else if u, err := url.Parse(c.Proxy); err == nil && hasPassword(u) {
+		v.warnf("proxy", "a password stands in this file, which is no secret (keep it with 'sallyport-agent secret set NAME', and write "+
+			"proxy_auth: {as: account, account: USER, secret: NAME, protocol: basic})")
 	}
 	p := c.ProxyAuth
 	if p == nil {
@@ -43,6 +47,11 @@ func (v validator) proxy(c *Config) {
 	if strings.HasPrefix(c.Proxy, "http:") {
 		v.warnf("proxy_auth.protocol", "basic sends the password readable to the proxy (use negotiate, or a proxy of https)")
 	}
+}
+
+func hasPassword(u *url.URL) bool {
+	_, has := u.User.Password()
+	return has
 }
 
 // windows is the same sign-on in the words of an API's.

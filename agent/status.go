@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"sallyport/agent/audit"
 	"sallyport/agent/link"
 	"sallyport/agent/state"
 )
@@ -28,7 +29,9 @@ type Status struct {
 	// Written is when; Running says that the agent has not been stopped since.
 	Written time.Time `json:"written"`
 	Running bool      `json:"running"`
-	Version string    `json:"version,omitempty"`
+	// Late says that it runs and has not written for long, so that the rest is old: its disk may be full.
+	Late    bool   `json:"late,omitempty"`
+	Version string `json:"version,omitempty"`
 	// Started is when this process began.
 	Started time.Time `json:"started,omitzero"`
 	// Policy is the hash of the allow-list in force, since PolicySince. ConfigProblem is what is wrong with the file that is
@@ -61,7 +64,8 @@ func ReadStatus(dir state.Dir) (s Status, err error) {
 		return s, fmt.Errorf("read %s: %w", dir.Path(statusFile), err)
 	}
 	if s.Running && time.Since(s.Written) > 2*statusEvery {
-		s.Running = false // it was killed
+		s.Late = audit.InUse(dir)
+		s.Running = s.Late // else it was killed
 	}
 	return s, nil
 }
@@ -70,7 +74,8 @@ func ReadStatus(dir state.Dir) (s Status, err error) {
 type status struct {
 	changed chan struct{} // capacity 1
 
-	started time.Time
+	started   time.Time
+	unwritten bool // the disk does not take it; of keepStatus alone
 
 	mu      sync.Mutex
 	clone   *Clone    // guarded by mu
@@ -157,9 +162,13 @@ func (a *Agent) writeStatus(running bool) {
 	if err == nil {
 		err = a.deps.State.Write(statusFile, append(data, '\n'))
 	}
-	if err != nil {
+	switch {
+	case err != nil && !a.status.unwritten: // once: it is tried every few seconds
 		a.log.Warn("the status could not be written; 'sallyport-agent status' shows an old one", "error", err)
+	case err == nil && a.status.unwritten:
+		a.log.Info("the status is written again")
 	}
+	a.status.unwritten = err != nil
 }
 
 // cloneKind is the control message by which the relay says that another process has shown this agent's key; its body is a

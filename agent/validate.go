@@ -40,6 +40,14 @@ func (v validator) notZero(path string, zero bool, write string) {
 	}
 }
 
+const (
+	// leastKeep is the shortest time for which a record is kept: what goes sooner is no record.
+	leastKeep = 24 * time.Hour
+	// recordFiles is into how many files the record's room is divided; leastKeepSize leaves each room for some thousand calls.
+	recordFiles   = 16
+	leastKeepSize = 16 << 20
+)
+
 // leastLinkAge keeps a link from being made anew all the time.
 const leastLinkAge = 10 * time.Second
 
@@ -62,6 +70,13 @@ func (v validator) config() {
 		v.entra("identity.entra", c.Identity.Entra)
 	}
 	v.syslog(c.Audit.Syslog)
+	v.notZero("audit.keep", c.Audit.Keep == 0, "a time such as 90d")
+	if k := c.Audit.Keep; k != 0 && k < leastKeep {
+		v.Errorf("audit.keep", "keep must be at least %s (leave it out to keep the record as long as there is room)", leastKeep)
+	}
+	if k := c.Audit.KeepSize; k != 0 && k < leastKeepSize {
+		v.Errorf("audit.keep_size", "keep_size must be at least 16MiB (leave it out for 1GiB)")
+	}
 	if c.Metrics != nil {
 		if err := metrics.CheckAddress(c.Metrics.Listen); err != nil {
 			v.Errorf("metrics.listen", "metrics.listen: %v", err)

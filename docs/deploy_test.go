@@ -3,6 +3,7 @@ package docs
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -25,17 +26,31 @@ func TestCloudInitHoldsAWorkingRelay(t *testing.T) {
 	if err := yaml.Unmarshal(text, &doc); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasPrefix(string(text), "#cloud-config\n") || len(doc.Files) != 2 || len(doc.Run) != 1 {
+	if !strings.HasPrefix(string(text), "#cloud-config\n") || len(doc.Files) != 4 || len(doc.Run) != 2 {
 		t.Fatalf("%d files, %d commands", len(doc.Files), len(doc.Run))
 	}
+	paths := map[string]bool{}
 	for _, f := range doc.Files {
-		if strings.HasSuffix(f.Path, ".yaml") {
+		paths[f.Path] = true
+		switch {
+		case strings.HasSuffix(f.Path, ".service"):
+			_, program, _ := strings.Cut(f.Content, "ExecStart=")
+			if program, _, _ = strings.Cut(program, "\n"); !paths[program] {
+				t.Errorf("%s starts %q, which nothing has written before", f.Path, program)
+			}
+		case strings.HasSuffix(f.Path, ".timer"):
+			if unit := doc.Run[1]; unit[len(unit)-1] != filepath.Base(f.Path) || !paths[strings.TrimSuffix(f.Path, ".timer")+".service"] {
+				t.Errorf("%s is not enabled, but %q, or starts nothing", f.Path, unit)
+			}
+		case strings.HasSuffix(f.Path, ".yaml"):
 			c, err := relay.Load(f.Path, []byte(f.Content))
 			if err != nil || c.TLS == nil || c.TLS.ACME == nil {
 				t.Errorf("%s: %v", f.Path, err)
 			}
-		} else if out, err := exec.Command("sh", "-n", "-c", f.Content).CombinedOutput(); err != nil {
-			t.Errorf("%s: %v\n%s", f.Path, err, out)
+		default:
+			if out, err := exec.Command("sh", "-n", "-c", f.Content).CombinedOutput(); err != nil {
+				t.Errorf("%s: %v\n%s", f.Path, err, out)
+			}
 		}
 	}
 	if out, err := exec.Command("sh", "-n", "-c", doc.Run[0][2]).CombinedOutput(); err != nil {

@@ -93,7 +93,8 @@ mkdir -p "$out"
 out=$(cd "$out" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-stamp() { find "$@" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +; }
+# stamp gives files the time of the commit, and the rights that they have for everybody: a checkout has those of its umask.
+stamp() { find "$@" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} + -exec chmod u=rwX,go=rX {} +; }
 # fill NAME=VALUE... copies standard input to standard output with each @NAME@ replaced.
 fill() {
   local text pair
@@ -174,7 +175,11 @@ extras() {
     cp installer/linux/$name.service "$dir/"
     cp "configs/$short.example.yaml" "$dir/example.yaml"
     gzip -9nc CHANGELOG.md >"$dir/changelog.gz"
-    hint="  sudo sallyport-agent join && sudo systemctl start sallyport-agent"
+    mkdir -p "$dir/docs"
+    cp docs/*.md "$dir/docs/"
+    cp installer/$short/alerts.yaml installer/$short/grafana-dashboard.json "$dir/docs/"
+    [ $short = agent ] || cp installer/relay/cloud-init.yaml "$dir/docs/"
+    hint="  sudo sallyport-agent setup        # asks for the join string and the first API, tries them, and starts it"
     [ $short = agent ] || hint="  sallyport-relay config example | sudo tee /etc/sallyport/relay.yaml, edit it, sudo systemctl start sallyport-relay"
     for file in postinstall preremove postremove; do
       fill NAME=$name SHORT=$short HINT="$hint" <installer/linux/$file.sh >"$dir/$file.sh"
@@ -197,7 +202,7 @@ archive() {
     return
   fi
   cp installer/linux/"$name".service "$dir/"
-  cp -r "$work/extras/$name/man" "$work/extras/$name/completion" "$dir/"
+  cp -r "$work/extras/$name/man" "$work/extras/$name/completion" "$work/extras/$name/docs" "$dir/"
   stamp "$dir"
   tar -C "$work/archive" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -cf - "${dir##*/}" |
     gzip -9n >"$out/${dir##*/}.tar.gz"

@@ -203,6 +203,9 @@ func appendEvent(b []byte, e *connector.Event) []byte {
 	} {
 		b = appendMillis(jsonline.AppendName(b, f.name), f.took)
 	}
+	if e.Took.Wait > 0 {
+		b = appendMillis(jsonline.AppendName(b, "wait"), e.Took.Wait)
+	}
 	return append(b, '}', '}', '\n')
 }
 

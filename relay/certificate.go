@@ -168,7 +168,7 @@ func loadCertificate(files TLS, log *slog.Logger) (*certificate, error) {
 func (c *certificate) look() (seen [2]os.FileInfo, err error) {
 	for i, name := range [...]string{c.files.Cert, c.files.Key} {
 		if seen[i], err = os.Stat(name); err != nil {
-			return seen, fmt.Errorf("read the certificate: %w", err)
+			return seen, mendAccess(fmt.Errorf("read the certificate: %w", err), name)
 		}
 	}
 	return seen, nil
@@ -178,7 +178,8 @@ func (c *certificate) read(seen [2]os.FileInfo) error {
 	c.seen = seen
 	pair, err := tls.LoadX509KeyPair(c.files.Cert, c.files.Key)
 	if err != nil {
-		return fmt.Errorf("read the certificate %s with the key %s: %w", c.files.Cert, c.files.Key, err)
+		err = fmt.Errorf("read the certificate %s with the key %s: %w", c.files.Cert, c.files.Key, err)
+		return mendAccess(err, c.files.Cert, c.files.Key)
 	}
 	c.current.Store(&pair)
 	c.log.Info("certificate in use", "subject", pair.Leaf.Subject.String(), "names", pair.Leaf.DNSNames, "expires", pair.Leaf.NotAfter)

@@ -44,6 +44,8 @@ const (
 	KindJoin = "join" // an agent makes itself a member of a gateway with a one-time code
 	// KindRotate: an agent replaces its key. It proves the old and the new one; there is no link.
 	KindRotate = "rotate"
+	// KindCheck: an agent's admin asks how the relay stands to the agent; there is no link.
+	KindCheck = "check"
 )
 
 // A Claim is what an agent says of itself in the handshake. Greet returns it only after the signatures have been
@@ -85,9 +87,22 @@ type Welcome struct {
 	Nodes int    `json:"nodes"`
 	// Version is the relay program's version, for people only.
 	Version string `json:"version,omitempty"`
+	// Echoes are what the agent's links answered when the relay asked them; only for KindCheck.
+	Echoes []Echo `json:"echoes,omitempty"`
 	// Bond is what this link has in common with no other; Greet and Introduce fill it in.
 	Bond *Bond `json:"-"`
 }
+
+// An Echo is what came of asking an agent over one of its links for a sign of life.
+type Echo struct {
+	Slot int `json:"slot"`
+	// Answered is whether one came in time, Millis the link's last round trip in milliseconds, as the relay measured it.
+	Answered bool    `json:"answered"`
+	Millis   float64 `json:"rtt_ms,omitempty"`
+}
+
+// MaxEchoes bounds Echoes: more would not fit into a message of the handshake.
+const MaxEchoes = 32
 
 // Codes of refusals that an agent tells its admin in words of their own.
 const (
@@ -253,7 +268,7 @@ func checkClaim(c Claim, env envelope, before []byte) error {
 		return &Refusal{Code: "bad-signature", Permanent: true, Reason: "the agent did not prove its key"}
 	}
 	switch c.Kind {
-	case KindLink:
+	case KindLink, KindCheck:
 		return nil
 	case KindJoin:
 		if len(c.CodeKey) != ed25519.PublicKeySize || !ed25519.Verify(c.CodeKey, signed("join code", before, env.Body), env.CodeSig) {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -44,7 +45,7 @@ func TestHandshakeProvesBothSides(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Bond = nil // bond_test.go
-	if w != (Welcome{Agent: "a-1", Node: "n1", Nodes: 2, Version: "1.0.0"}) {
+	if !reflect.DeepEqual(w, Welcome{Agent: "a-1", Node: "n1", Nodes: 2, Version: "1.0.0"}) {
 		t.Errorf("welcome: %+v", w)
 	}
 	got := <-out

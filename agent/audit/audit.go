@@ -153,6 +153,9 @@ type Options struct {
 	MaxBytes int64
 	// MaxFiles is how many files that were set aside are kept: 15, so that the record takes 1 GiB at most.
 	MaxFiles int
+	// MaxAge is how long records are kept at least; those that are a tenth older are deleted, a file at a time. 0: as long as there
+	// is room.
+	MaxAge time.Duration
 	// Queue is how many events may wait for the disk: 8,192.
 	Queue int
 	// Refuse is that calls wait for their verdict's line, by Commit, and are refused without; it changes what the log is told

@@ -298,6 +298,48 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// TestAge: records go when they are old, a file at a time and behind a checkpoint, also where there is room for them and nothing
+// new comes; the record that is left is whole.
+func TestAge(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const keep = 10 * time.Hour
+		dir := stateDir(t)
+		key, _ := testKey("agent")
+		l := openLog(t, dir, Options{MaxAge: keep, Key: key})
+		stop := running(t, l)
+		began := time.Now()
+		for hour := range 30 {
+			l.Record(Event{Kind: Call, Request: fmt.Sprint(hour)})
+			time.Sleep(time.Hour)
+		}
+		stop()
+		names, err := filepath.Glob(dir.Path("audit/audit-*.jsonl"))
+		if err != nil || len(names) < 9 || len(names) > 12 {
+			t.Errorf("set aside: %d files, %v", len(names), err)
+		}
+		hours := map[string]bool{}
+		for _, path := range append(names, dir.Path("audit/audit.jsonl")) {
+			for _, p := range readLines(t, path) {
+				if age := time.Since(p.Time); p.Kind == Call && age > keep+keep/ageParts+2*ageEvery {
+					t.Errorf("a record of %s is %s old", p.Time.Sub(began), age)
+				}
+				if p.Kind == Call {
+					hours[p.Request] = true
+				}
+			}
+		}
+		for hour := 20; hour < 30; hour++ {
+			if !hours[fmt.Sprint(hour)] {
+				t.Errorf("the record of hour %d is gone too early", hour)
+			}
+		}
+		if rep := whole(t, dir); rep.First == 1 {
+			t.Errorf("nothing is gone: %+v", rep)
+		}
+	})
+}
+
 func TestLongWordsAreCut(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("ü", 100_000)

@@ -1,13 +1,17 @@
 package audit
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -48,7 +52,7 @@ func Open(dir state.Dir, o Options) (*Log, error) {
 		return nil, fmt.Errorf("open the audit record: %w", err)
 	}
 	f := &rotated{
-		dir: sub, maxBytes: o.MaxBytes, maxFiles: o.MaxFiles, key: o.Key, told: o.Sealed, forward: o.Written, unlock: unlock, put: (*os.File).Write, sealAt: time.Now(),
+		dir: sub, maxBytes: o.MaxBytes, maxFiles: o.MaxFiles, maxAge: o.MaxAge, key: o.Key, told: o.Sealed, forward: o.Written, unlock: unlock, put: (*os.File).Write, sealAt: time.Now(),
 	}
 	if err := f.resume(); err != nil {
 		return nil, fmt.Errorf("open the audit record: %w", errors.Join(err, f.end()))
@@ -63,11 +67,19 @@ func Open(dir state.Dir, o Options) (*Log, error) {
 	return &Log{queue: backlog.New[entry](o.Queue), seals: make(chan chan<- error), file: f, log: o.Log, calls: calls}, nil
 }
 
+// InUse reports whether a process is writing the record of the agent with this state directory, and so runs.
+func InUse(dir state.Dir) bool {
+	held, err := dir.Held(filepath.Join(subdirectory, lockFile))
+	return err == nil && held
+}
+
 // A rotated file is set aside when it is full; the oldest of those set aside are deleted.
 type rotated struct {
 	dir      state.Dir
 	maxBytes int64
 	maxFiles int
+	maxAge   time.Duration // 0: none
+	agedAt   time.Time     // when that was looked at last
 	key      func() crypto.Signer
 	told     func(Head)   // nil: nobody
 	forward  func([]byte) // nil: nobody
@@ -176,11 +188,66 @@ func (r *rotated) append(lines []byte, end link) error {
 
 // keep does what time demands: a sync, and a seal every minute in which there was something new.
 func (r *rotated) keep(now time.Time) error {
+	if r.maxAge > 0 && now.Sub(r.agedAt) >= min(ageEvery, r.maxAge/ageParts) {
+		r.agedAt = now
+		if err := r.expire(now); err != nil {
+			return err
+		}
+	}
 	if now.Sub(r.sealAt) >= sealEvery {
 		return r.seal()
 	}
 	return r.sync()
 }
+
+const (
+	// ageParts is into how many files the time is divided for which records are kept: so much longer the oldest may stay.
+	ageParts = 10
+	// ageEvery is how often ages are looked at.
+	ageEvery = 10 * time.Minute
+)
+
+// expire sets a file aside that has been written to for long, and deletes those whose last record is too old.
+func (r *rotated) expire(now time.Time) error {
+	if began, err := r.began(); err != nil {
+		return err
+	} else if !began.IsZero() && now.Sub(began) >= r.maxAge/ageParts {
+		if err := r.rotate(); err != nil {
+			return err
+		}
+	}
+	names, err := asides(r.dir)
+	if err != nil {
+		return err
+	}
+	oldest := asideName(now.Add(-r.maxAge)) // the names are the times when files were set aside
+	old := 0
+	for old < len(names) && names[old] < oldest {
+		old++
+	}
+	return r.forget(names[:old])
+}
+
+// began is the time of the file's first record; zero if there is none.
+func (r *rotated) began() (time.Time, error) {
+	f, err := os.Open(r.dir.Path(current))
+	if errors.Is(err, fs.ErrNotExist) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer f.Close()
+	line, err := bufio.NewReader(io.LimitReader(f, lineLimit)).ReadBytes('\n')
+	var e struct{ Time time.Time }
+	if err != nil || json.Unmarshal(line, &e) != nil {
+		return time.Time{}, nil // it is empty, or not a record; 'audit verify' says so
+	}
+	return e.Time, nil
+}
+
+// lineLimit is more than any record has.
+const lineLimit = 64 << 10
 
 // seal signs what is on record, unless that is done, and puts it on the disk.
 func (r *rotated) seal() error {
@@ -256,12 +323,21 @@ func asides(dir state.Dir) ([]string, error) {
 	return names, err
 }
 
-// prune deletes the oldest of the files set aside, after a sealed checkpoint that says so.
+// prune deletes the oldest of the files set aside, if there are too many.
 func (r *rotated) prune(names []string) error {
-	if len(names) <= r.maxFiles {
+	return r.forget(names[:max(0, len(names)-r.maxFiles)])
+}
+
+// forget deletes files, after a sealed checkpoint for each.
+func (r *rotated) forget(names []string) error {
+	if len(names) == 0 {
 		return nil
 	}
-	names = names[:len(names)-r.maxFiles]
+	if r.f == nil {
+		if err := r.open(); err != nil {
+			return err
+		}
+	}
 	var checkpoints []entry
 	for _, name := range names {
 		t, err := tailOf(r.dir.Path(name))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"slices"
 	"strings"
@@ -44,7 +45,7 @@ func (p *patient) examineAPIs(ctx context.Context) [][]Finding {
 
 func (p *patient) examineAPI(ctx context.Context, a *agent.API) []Finding {
 	id, u := "api."+a.Name, a.Address()
-	list := []Finding{lookUp(ctx, id+".dns", u.Hostname(), "correct the host in 'url', or mend this machine's DNS")}
+	list := []Finding{lookUp(ctx, id+".dns", u.Hostname(), "the host in 'url'", "mend this machine's DNS")}
 	if list[0].Status == Fail {
 		return append(list, p.missing(a)...)
 	}
@@ -321,6 +322,12 @@ func mendCall(err error) string {
 	}
 	if e, ok := errors.AsType[*upstream.Error](err); ok && e.Kind == upstream.AuthFailed {
 		return "correct 'auth', or set the secret anew; repeating this with a wrong password can lock the account"
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "put the file there, or name another in auth.windows (keytab, ccache); without one: as: account, with account and secret"
+	case errors.Is(err, fs.ErrPermission):
+		return "let the account that the agent runs as read the file, and no other: chgrp, and chmod 0640"
 	}
 	return "the API's own log says more"
 }

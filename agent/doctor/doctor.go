@@ -2,14 +2,14 @@
 // says what was tried, what came back and what helps.
 //
 // It mends nothing, and it takes no link of the agent's: what is known of links it reads from the running
-// agent's own status. It goes the agent's own ways (agent/link, agent/upstream), so that what it finds is what the agent
+// agent's own status, and asks the relay for. It goes the agent's own ways (agent/link, agent/upstream), so that what it finds is what the agent
 // finds. Secrets are used where an API has a call to try, and shown nowhere.
 //
 //	findings := doctor.Examine(ctx, doctor.Options{Config: path, State: dir})
 //	failed := doctor.Worst(findings) == doctor.Fail
 //
 // The order of reading: doctor.go (what is examined, and the bounds), local.go (this machine), relay.go (the way to the relay),
-// api.go (the APIs).
+// member.go (what the relay says of the agent), api.go (the APIs).
 package doctor
 
 import (
@@ -74,6 +74,8 @@ type Options struct {
 	API string
 	// Caller is the person in whose name APIs with as: caller are called: a user principal name or a SID; empty: they are not called.
 	Caller string
+	// Relay is the URL of the relay to examine the way to, before joining or before the relay moves; empty: the agent's own.
+	Relay string
 	// Environment says which proxy the environment names; nil: none.
 	Environment link.ProxyFunc
 	// Version is the program's, Program its path; empty: no update of it is looked for.

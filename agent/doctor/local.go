@@ -49,6 +49,9 @@ func (p *patient) files() []Finding {
 	if !p.whole && p.id != nil {
 		p.config = &agent.Config{Relay: p.id.Relay, Gateway: p.id.Gateway}
 	}
+	if p.o.Relay != "" {
+		p.config.Relay = p.o.Relay
+	}
 	front := append([]Finding{config}, p.warnings()...)
 	if f, ok := p.signature(); ok {
 		front = append(front, f)
@@ -259,6 +262,9 @@ func (p *patient) links() []Finding {
 		return []Finding{f.is(Warn, "the agent does not run; it last did at "+s.Written.Local().Format(time.DateTime), "start it: sallyport-agent service start, or sallyport-agent run")}
 	}
 	list := []Finding{judgeLinks(f, s.Links)}
+	if s.Late {
+		list[0] = f.is(Warn, "it runs, and last said so at "+s.Written.Local().Format(time.DateTime), "its log says why it cannot write: make room on the disk of "+p.path)
+	}
 	if s.Clone != nil {
 		f := Finding{ID: "links.clone", Tried: "whether another process has this agent's key"}
 		list = append(list, f.is(Fail, fmt.Sprintf("at %s one at %s showed it to the relay and was refused", s.Clone.Seen.Local().Format(time.DateTime), s.Clone.Peer),

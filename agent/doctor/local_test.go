@@ -1,17 +1,21 @@
 package doctor
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/json"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"sallyport/agent"
+	"sallyport/agent/audit"
 	"sallyport/agent/link"
 )
 
@@ -25,7 +29,14 @@ func TestBeforeAnythingIsThere(t *testing.T) {
 	want(t, got, "config", Warn, "no such file", "join")
 	want(t, got, "state", Warn, "not there yet")
 	want(t, got, "identity", Warn, "run: sallyport-agent join")
-	want(t, got, "relay", Skip)
+	want(t, got, "relay", Skip, "--relay")
+	ca := newAuthority(t)
+	w.options.Relay = ca.serve(relay(), longLife).URL
+	beforehand := w.examine()
+	want(t, beforehand, "relay.route", OK)
+	want(t, beforehand, "relay.tls", Fail, "Ward Test Root") // no agent.yaml says that it is trusted
+	want(t, beforehand, "relay.member", Skip)
+	w.options.Relay = ""
 	if _, err := os.Stat(w.state); err == nil {
 		t.Error("the state directory was made")
 	}
@@ -158,6 +169,31 @@ func TestLinks(t *testing.T) {
 			want(t, w.examine(), c.id, c.status, c.word)
 		})
 	}
+}
+
+// TestAnOldStatus: an agent that runs and cannot write its status, because its disk is full, is not taken for one that was killed.
+func TestAnOldStatus(t *testing.T) {
+	t.Parallel()
+	w := newWard(t, "https://"+closedPort(t))
+	dir := w.join("https://relay.example")
+	data, err := json.Marshal(agent.Status{Running: true, Written: time.Now().Add(-time.Hour), Links: []link.Status{{State: link.StateUp}}})
+	if err == nil {
+		err = dir.Write("status.json", data)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	record, err := audit.Open(dir, audit.Options{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var writing sync.WaitGroup
+	ctx, stop := context.WithCancel(t.Context())
+	writing.Go(func() { _ = record.Run(ctx) })
+	want(t, w.examine(), "links", Warn, "it runs, and last said so at", "make room")
+	stop()
+	writing.Wait()
+	want(t, w.examine(), "links", Warn, "does not run")
 }
 
 func TestBoundsOfTheMachine(t *testing.T) {

@@ -35,7 +35,7 @@ const (
 func (p *patient) examineRelay(ctx context.Context) []Finding {
 	if p.config.Relay == "" {
 		f := Finding{ID: "relay", Tried: "the way to the relay"}
-		return []Finding{f.skip("no relay is named: neither agent.yaml nor the agent's identity can be read")}
+		return []Finding{f.skip("no relay is named: neither agent.yaml nor the agent's identity can be read; name one with --relay https://relay.example.com")}
 	}
 	route := Finding{ID: "relay.route", Tried: "connect to the relay " + p.config.Relay}
 	d, err := agent.NewDialer(p.config, p.deps)
@@ -51,20 +51,24 @@ func (p *patient) examineRelay(ctx context.Context) []Finding {
 	var rest []Finding
 	var wg sync.WaitGroup
 	wg.Go(func() { dns = lookUpRelay(ctx, way.Relay(), proxy) })
-	wg.Go(func() { rest = p.walk(ctx, way, proxy) })
+	wg.Go(func() { rest = p.walk(ctx, d, proxy) })
 	wg.Wait()
+	if dns.Status == Fail && rest[0].Status == Fail {
+		rest[0].Do = "mend what relay.dns says first"
+	}
 	return append([]Finding{dns}, rest...)
 }
 
 // lookUpRelay resolves what this machine itself connects to.
 func lookUpRelay(ctx context.Context, relay, proxy *url.URL) Finding {
 	if proxy == nil {
-		return lookUp(ctx, "relay.dns", relay.Hostname(), "mend this machine's DNS, or set 'proxy' in agent.yaml if only the proxy resolves it")
+		return lookUp(ctx, "relay.dns", relay.Hostname(), "'relay' in agent.yaml", "mend this machine's DNS, or set 'proxy' in agent.yaml if only the proxy resolves it")
 	}
-	return lookUp(ctx, "relay.dns", proxy.Hostname(), "mend this machine's DNS, or name the proxy as it is known here")
+	return lookUp(ctx, "relay.dns", proxy.Hostname(), "the proxy's name", "mend this machine's DNS, or name the proxy as it is known here")
 }
 
-func lookUp(ctx context.Context, id, host, do string) Finding {
+// lookUp resolves a name, which stands where named says.
+func lookUp(ctx context.Context, id, host, named, do string) Finding {
 	f := Finding{ID: id, Tried: "look up " + host}
 	if _, err := netip.ParseAddr(host); err == nil {
 		return f.ok("an address, which needs no name server")
@@ -74,7 +78,7 @@ func lookUp(ctx context.Context, id, host, do string) Finding {
 	list, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		if dns.IsNotFound {
-			return f.is(Fail, "the name does not exist, says "+nameServer(dns), do)
+			return f.is(Fail, "the name does not exist, says "+nameServer(dns), "is "+named+" right? If it is: "+do)
 		}
 		return f.is(Fail, "no answer from "+nameServer(dns)+": "+dns.Err, do)
 	}
@@ -95,14 +99,15 @@ func nameServer(e *net.DNSError) string {
 	return "the name server " + e.Server
 }
 
-// walk connects, speaks TLS, asks whether the relay is well, and opens a WebSocket.
-func (p *patient) walk(ctx context.Context, way link.Way, proxy *url.URL) []Finding {
+// walk connects, speaks TLS, asks whether the relay is well, opens a WebSocket, and proves the agent's key.
+func (p *patient) walk(ctx context.Context, d *link.Dialer, proxy *url.URL) []Finding {
+	way := d.Way()
 	f := Finding{ID: "relay.route", Tried: "connect to the relay " + p.config.Relay + ", " + p.why(proxy)}
 	step, cancel := bounded(ctx)
 	defer cancel()
 	conn, err := way.Connect(step)
 	if err != nil {
-		return append([]Finding{f.failed(err, "")}, unreached("relay.tls", "relay.health", "relay.clock", "relay.websocket")...)
+		return append([]Finding{f.failed(err, "")}, unreached("relay.tls", "relay.health", "relay.clock", "relay.websocket", "relay.member")...)
 	}
 	defer func() { _ = conn.Close() }()
 	list := []Finding{f.ok("connected to %s", conn.RemoteAddr())}
@@ -110,7 +115,7 @@ func (p *patient) walk(ctx context.Context, way link.Way, proxy *url.URL) []Find
 		secure, f := p.secure(step, way, conn)
 		list = append(list, f)
 		if secure == nil {
-			return append(list, unreached("relay.health", "relay.clock", "relay.websocket")...)
+			return append(list, unreached("relay.health", "relay.clock", "relay.websocket", "relay.member")...)
 		}
 		conn = secure
 	}
@@ -120,7 +125,11 @@ func (p *patient) walk(ctx context.Context, way link.Way, proxy *url.URL) []Find
 	wg.Go(func() { asked = ask(step, way.Relay(), conn) })
 	wg.Go(func() { ws = upgrade(ctx, way) })
 	wg.Wait()
-	return append(append(list, asked...), ws)
+	list = append(append(list, asked...), ws)
+	if ws.Status != OK {
+		return append(list, unreached("relay.member")...)
+	}
+	return append(list, p.member(ctx, d)...)
 }
 
 // unreached are the steps after one that failed.
@@ -128,6 +137,7 @@ func unreached(ids ...string) (list []Finding) {
 	tried := map[string]string{
 		"relay.tls": "TLS with the relay", "relay.health": "ask the relay whether it is well",
 		"relay.clock": "compare the clocks", "relay.websocket": "open a WebSocket",
+		"relay.member": "prove the agent's key to the relay",
 	}
 	for _, id := range ids {
 		f := Finding{ID: id, Tried: tried[id]}
@@ -248,7 +258,7 @@ func judgeClock(f Finding, resp *http.Response, began time.Time) Finding {
 	// The date was made between the two moments, in whole seconds.
 	now := time.Now()
 	here := began.Add(now.Sub(began) / 2)
-	skew := here.Sub(there).Round(time.Second)
+	skew := here.Sub(there.Add(time.Second / 2)).Round(time.Second) // cut off, it is half a second earlier than it was, on average
 	way := "ahead of"
 	if skew < 0 {
 		skew, way = -skew, "behind"

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,7 +31,10 @@ func TestNoDNS(t *testing.T) {
 	w := newWard(t, "https://relay.invalid")
 	got := w.examine()
 	want(t, got, "relay.dns", Fail, "look up relay.invalid", "DNS")
-	want(t, got, "relay.route", Fail)
+	if strings.Contains(got["relay.dns"].Found, "does not exist") {
+		want(t, got, "relay.dns", Fail, "is 'relay' in agent.yaml right?")
+	}
+	want(t, got, "relay.route", Fail, "what relay.dns says first")
 	want(t, got, "relay.tls", Skip)
 	want(t, got, "relay.websocket", Skip)
 	want(t, got, "identity", Warn, "not joined yet", "sallyport-agent join")

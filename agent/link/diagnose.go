@@ -72,10 +72,10 @@ func tlsFailed(host string, err error) error {
 	case name:
 		e.Mend = "the certificate, issued by " + issuer + ", is for another name; is this the relay's URL?"
 	case bad && invalid.Reason == x509.Expired:
-		e.Mend = "is this machine's clock right? It says " + time.Now().UTC().Format(time.RFC3339)
+		e.Mend = "is this machine's clock right? It says " + time.Now().UTC().Format(time.RFC3339) + "; if it is, the relay's admin has to renew the certificate"
 	case plain:
 		e.Mend = "what answers there does not speak TLS; is the port right, or does a portal of the network answer in its place?"
-	case errors.Is(err, io.EOF):
+	case hungUp(err):
 		e.Mend = "the connection was closed during TLS; a firewall may forbid it"
 	}
 	return e
@@ -85,9 +85,8 @@ func tlsFailed(host string, err error) error {
 func notUpgraded(resp *http.Response, err error) error {
 	e := &DialError{Phase: "open the WebSocket", Err: err}
 	if resp == nil {
-		if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-			e.Mend = "is this the relay's URL?"
-		} else {
+		e.Mend = "is this the relay's URL?"
+		if hungUp(err) {
 			e.Mend = "the connection was closed without an answer; does a proxy or firewall forbid WebSockets?"
 		}
 		return e
@@ -102,6 +101,15 @@ func notUpgraded(resp *http.Response, err error) error {
 	}
 	e.Mend = mendStatus(resp)
 	return e
+}
+
+// hungUp reports whether the other side, or something on the way, has closed the connection or reset it.
+func hungUp(err error) bool {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return true
+	}
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "read" && !op.Timeout()
 }
 
 func mendStatus(resp *http.Response) string {

@@ -238,6 +238,25 @@ func Rotate(ctx context.Context, d *Dialer, who tunnel.AgentIdentity, relayKey s
 	return nil
 }
 
+// Check asks the relay how it stands to the agent: one handshake that proves the agent's key. It makes no link and disturbs none
+// of those that a running agent has; the welcome says which of them answer the relay. ErrCannotCheck is in the error of a relay
+// that does not know the question.
+func Check(ctx context.Context, d *Dialer, who tunnel.AgentIdentity, relayKey string) (tunnel.Welcome, error) {
+	who.Claim.Kind, who.Claim.Instance, who.Claim.Generation = tunnel.KindCheck, newInstance(), 1
+	ws, welcome, err := d.dial(ctx, who, relayKey)
+	if refusal, ok := errors.AsType[*tunnel.Refusal](err); ok && refusal.Code == "bad-claim" {
+		return tunnel.Welcome{}, ErrCannotCheck
+	}
+	if err != nil {
+		return tunnel.Welcome{}, err
+	}
+	_ = ws.Close() // the verdict was the last word
+	return welcome, nil
+}
+
+// ErrCannotCheck says that the relay is of a version that cannot be asked how it stands to an agent.
+var ErrCannotCheck = errors.New("the relay is older than this agent, and cannot say")
+
 // Join makes the agent a member: one handshake that proves the agent's key and the one-time code, which is not sent. The
 // welcome names the agent. It may be repeated with the same key and code when it is not known whether it succeeded.
 func Join(ctx context.Context, d *Dialer, who tunnel.AgentIdentity, relayKey string) (tunnel.Welcome, error) {

@@ -82,6 +82,8 @@ type Call struct {
 	Problem string
 	In, Out int64
 	Took    time.Duration
+	// Waited is how long it waited for its turn, within Took; 0: it did not.
+	Waited time.Duration
 	// SignOn is the protocol of a sign-on with Windows authentication that was made for this call, SignedOn what came of it.
 	SignOn   string
 	SignedOn Outcome
@@ -111,6 +113,7 @@ type series struct {
 	calls    [2][len(classes)]atomic.Uint64 // refused, allowed
 	in, out  atomic.Uint64
 	duration histogram
+	waits    histogram // of calls that had to wait
 
 	mu       sync.Mutex
 	problems map[string]uint64    // guarded by mu
@@ -139,6 +142,9 @@ func (m *Metrics) Observe(c Call) {
 	if c.Allowed {
 		verdict = 1
 		s.duration.observe(c.Took.Seconds())
+		if c.Waited > 0 {
+			s.waits.observe(c.Waited.Seconds())
+		}
 	}
 	s.calls[verdict][class(c.Status)].Add(1)
 	s.in.Add(uint64(max(c.In, 0)))

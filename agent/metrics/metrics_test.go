@@ -33,7 +33,7 @@ func full() *Metrics {
 		Paused: func() map[string]bool { return map[string]bool{"orders": false, "files": true} },
 	})
 	m.Observe(Call{API: "orders", Allowed: true, Status: 200, In: 10, Out: 200, Took: 30 * time.Millisecond, SignOn: "kerberos", SignedOn: Accepted})
-	m.Observe(Call{API: "orders", Allowed: true, Status: 502, Problem: "upstream-auth", Took: 300 * time.Second, SignedOn: Failed})
+	m.Observe(Call{API: "orders", Allowed: true, Status: 502, Problem: "upstream-auth", Took: 300 * time.Second, Waited: 2 * time.Second, SignedOn: Failed})
 	m.Observe(Call{API: "orders", Status: 403, Problem: "policy-refused", Took: time.Millisecond})
 	m.Observe(Call{Allowed: true, Problem: "caller-gone"})
 	return m
@@ -57,6 +57,8 @@ func TestText(t *testing.T) {
 		`sallyport_agent_call_duration_seconds_bucket{api="orders",le="240"} 1`,
 		`sallyport_agent_call_duration_seconds_bucket{api="orders",le="+Inf"} 2`,
 		`sallyport_agent_call_duration_seconds_sum{api="orders"} 300.03`, `sallyport_agent_call_duration_seconds_count{api="orders"} 2`,
+		`sallyport_agent_call_wait_seconds_bucket{api="orders",le="1"} 0`, `sallyport_agent_call_wait_seconds_bucket{api="orders",le="2.5"} 1`,
+		`sallyport_agent_call_wait_seconds_count{api="orders"} 1`, `sallyport_agent_call_wait_seconds_count{api=""} 0`,
 		`sallyport_agent_call_bytes_total{api="orders",direction="out"} 200`,
 		`sallyport_agent_authentications_total{api="orders",protocol="kerberos",outcome="accepted"} 1`,
 		`sallyport_agent_authentications_total{api="orders",protocol="unknown",outcome="failed"} 1`,

@@ -142,6 +142,10 @@ func (p *page) calls(list []named) {
 	for _, s := range list {
 		p.histogram(s.api, &s.duration)
 	}
+	p.family("histogram", namespace+"call_wait_seconds", "How long calls waited for their turn, because limits.concurrent of the API were running; those that did not wait are not counted.")
+	for _, s := range list {
+		p.histogram(s.api, &s.waits)
+	}
 	p.family(counter, namespace+"call_bytes_total", "Bytes of bodies, from callers (in) and to callers (out).")
 	for _, s := range list {
 		p.sample(float64(s.in.Load()), "api", s.api, "direction", "in")

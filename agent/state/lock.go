@@ -2,7 +2,9 @@ package state
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 )
@@ -40,4 +42,18 @@ func (d Dir) Lock(ctx context.Context, name string) (unlock func(), err error) {
 			return nil, fmt.Errorf("lock %s: %w", path, context.Cause(ctx))
 		}
 	}
+}
+
+// Held reports whether a process holds the lock file of this name; it makes none.
+func (d Dir) Held(name string) (bool, error) {
+	f, err := os.OpenFile(d.Path(name), os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look at a lock: %w", err)
+	}
+	defer f.Close() // gives it back
+	ok, err := tryLock(f)
+	return !ok && err == nil, err
 }

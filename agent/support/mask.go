@@ -18,8 +18,8 @@ const stars = "***"
 var forms = []*regexp.Regexp{
 	regexp.MustCompile(`(spjoin1\.)[A-Za-z0-9_\-]+`),
 	regexp.MustCompile(`(\bsp_)[A-Za-z0-9_\-]{8,}`),
-	// A user name and a password in a URL.
-	regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.\-]*://)[^\s/@"'<>]+@`),
+	// A user name and a password in a URL, to the last @: a password may have some too.
+	regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.\-]*://)[^\s/"'<>]+@`),
 	regexp.MustCompile(`(?i)(\b(?:Bearer|Basic|Negotiate|NTLM) +)[A-Za-z0-9+/_.~\-]{8,}=*`),
 	regexp.MustCompile(`(\b)eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]*`),
 	// A setting whose name says that it is one. The configuration has none; somebody may have written one all the same.

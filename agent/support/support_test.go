@@ -25,6 +25,7 @@ func TestMask(t *testing.T) {
 		"Basic2 " + base64.StdEncoding.EncodeToString([]byte(secret)):  "Basic2 ***",
 		"abc is too short to be searched for":                          "abc is too short to be searched for",
 		"proxy: http://user:pa55@proxy.corp.example:8080":              "proxy: http://***proxy.corp.example:8080",
+		"HTTPS_PROXY=http://user:p@ss@w0rd@proxy:8080 (http://x@y)":    "HTTPS_PROXY=http://***proxy:8080 (http://***y)",
 		"spjoin1.eyJyZWxheSI6Imh0dHBzOi8v":                             "spjoin1.***",
 		"key sp_Ab3dEfGhIjKl was refused":                              "key sp_*** was refused",
 		"Authorization: Bearer abcdefgh.ijk":                           "Authorization: ***",

@@ -597,10 +597,16 @@ func TestConcurrentLimit(t *testing.T) {
 	if e, ok := errors.AsType[*Error](err); !ok || e.Kind != Busy || !e.NotRun {
 		t.Errorf("%v", err)
 	}
+	if waited, err := tr.pool.enter(t.Context()); err == nil || waited < 20*time.Millisecond {
+		t.Errorf("a full pool: %v after %s", err, waited)
+	}
 	close(hold)
 	wg.Wait()
 	if got := observe(t, tr, u, "GET", ""); got.Failed {
 		t.Error("no place after the first call")
+	}
+	if waited, err := tr.pool.enter(t.Context()); err != nil || waited != 0 {
+		t.Errorf("an empty pool: %v after %s", err, waited)
 	}
 }
 

@@ -36,28 +36,30 @@ func newPool(concurrent int, wait time.Duration) *pool {
 	return &pool{slots: make(chan struct{}, concurrent), long: make(chan struct{}, maxLong), wait: wait}
 }
 
-// enter takes one of the places for exchanges, after a bounded wait. leave gives it back.
-func (p *pool) enter(ctx context.Context) error {
+// enter takes one of the places for exchanges, after a bounded wait, and says how long that was; 0 if there was none. leave
+// gives the place back.
+func (p *pool) enter(ctx context.Context) (waited time.Duration, err error) {
 	select {
 	case p.slots <- struct{}{}:
-		return nil
+		return 0, nil
 	default:
 	}
 	if p.waiting.Add(1) > int64(maxQueued*cap(p.slots)) {
 		p.waiting.Add(-1)
-		return p.busy("and as many as may wait are waiting")
+		return 0, p.busy("and as many as may wait are waiting")
 	}
 	defer p.waiting.Add(-1)
+	began := time.Now()
 	timer := time.NewTimer(p.wait)
 	defer timer.Stop()
 	select {
 	case p.slots <- struct{}{}:
-		return nil
 	case <-timer.C:
-		return p.busy("for " + p.wait.String())
+		err = p.busy("for " + p.wait.String())
 	case <-ctx.Done():
-		return &Error{Kind: CallerGone, NotRun: true, Err: context.Cause(ctx)}
+		err = &Error{Kind: CallerGone, NotRun: true, Err: context.Cause(ctx)}
 	}
+	return time.Since(began), err
 }
 
 // lengthen moves an exchange that may last for hours to a place of its own kind, so that idle WebSockets do not use up the

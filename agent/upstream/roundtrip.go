@@ -98,6 +98,7 @@ type call struct {
 	long    bool // it has a place among those that may last
 
 	began    time.Time
+	waited   time.Duration // for a place; 0: there was one
 	times    tunnel.Times
 	protocol string // how Windows authentication was done
 	proved   bool   // a sign-on was accepted in this exchange
@@ -116,7 +117,8 @@ func (x *call) run() (*http.Response, error) {
 		x.closeBody()
 		return nil, asError(x.ctx, err, true)
 	}
-	if err := x.t.pool.enter(x.ctx); err != nil {
+	var err error
+	if x.waited, err = x.t.pool.enter(x.ctx); err != nil {
 		x.tell(Untold)
 		x.closeBody()
 		return nil, err

@@ -41,8 +41,10 @@ type Result struct {
 	Status int
 	// BytesIn are body bytes taken from the caller, BytesOut those given to it.
 	BytesIn, BytesOut int64
-	// Times is where the time went until the head.
-	Times tunnel.Times
+	// Times is where the time went until the head; Waited is how long the exchange waited for its turn, because as many as may
+	// run at once were running. 0: it did not.
+	Times  tunnel.Times
+	Waited time.Duration
 	// Protocol is how Windows authentication was done: "kerberos", "ntlm", "negotiate/ntlm"; "" for none, and for a
 	// connection that was signed on before.
 	Protocol string
@@ -92,6 +94,7 @@ func (t *Transport) ServeWithin(st Stream, bound int64) Result {
 	if s.x != nil {
 		s.x.uploads.Wait()
 		s.result.Times, s.result.Protocol, s.result.Principal = s.x.times, s.x.protocol, s.x.principal()
+		s.result.Waited = s.x.waited
 	}
 	s.result.BytesIn, s.result.BytesOut = s.body.taken.Load(), s.out
 	s.result.SignOn, s.result.SignOnBy = s.x.signedOn(err)

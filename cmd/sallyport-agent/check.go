@@ -34,7 +34,7 @@ With --egress it tries nothing, and lists every host and port that the configura
 
 Exit codes: 0 all is well, or there are warnings alone; 1 something failed; 2 wrong usage, or no API of that name.`,
 		Example: "  sallyport-agent check\n  sallyport-agent check --api orders\n  sallyport-agent check --json | jq '.[] | select(.status == \"fail\")'\n" +
-			"  sudo sallyport-agent check --as-service\n  sallyport-agent check --api orders --caller anna@corp.example\n  sallyport-agent check --egress",
+			"  sudo sallyport-agent check --as-service\n  sallyport-agent check --relay https://relay.example.com     # before joining\n  sallyport-agent check --api orders --caller anna@corp.example\n  sallyport-agent check --egress",
 	}
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		err := does(func(ctx context.Context, _ []string) error { return p.check(ctx, o) })(cmd, args)
@@ -46,17 +46,19 @@ Exit codes: 0 all is well, or there are warnings alone; 1 something failed; 2 wr
 	f := c.Flags()
 	f.StringVar(&o.api, "api", "", "examine this API alone; the relay is examined too")
 	f.StringVar(&o.caller, "caller", "", "call APIs with as: caller in the name of this person (user principal name or SID)")
+	f.StringVar(&o.relay, "relay", "", "examine the way to the relay at this URL: before joining, or before the relay moves")
 	f.BoolVar(&o.json, "json", false, "for scripts: an array of findings")
 	f.BoolVar(&o.asService, "as-service", false, "as the installed service runs; needs root (Linux)")
 	f.BoolVar(&o.egress, "egress", false, "list where the configuration leads to, and try nothing")
 	c.MarkFlagsMutuallyExclusive("egress", "api")
 	c.MarkFlagsMutuallyExclusive("egress", "as-service")
 	c.MarkFlagsMutuallyExclusive("egress", "caller")
+	c.MarkFlagsMutuallyExclusive("egress", "relay")
 	return c
 }
 
 type checkOptions struct {
-	api, caller             string
+	api, caller, relay      string
 	json, asService, egress bool
 }
 
@@ -67,7 +69,7 @@ func (p *program) check(ctx context.Context, o checkOptions) error {
 	case o.asService:
 		return p.checkAsService(ctx, o)
 	}
-	list, err := p.examine(ctx, o.api, o.caller)
+	list, err := p.examine(ctx, o.api, o.caller, o.relay)
 	if err != nil {
 		return err
 	}
@@ -84,13 +86,13 @@ func (p *program) check(ctx context.Context, o checkOptions) error {
 	return err
 }
 
-func (p *program) examine(ctx context.Context, api, caller string) ([]doctor.Finding, error) {
+func (p *program) examine(ctx context.Context, api, caller, relay string) ([]doctor.Finding, error) {
 	own, err := service.OwnProgram()
 	if err != nil {
 		own = "" // no update of it is looked for
 	}
 	return doctor.Examine(ctx, doctor.Options{
-		Config: p.config, Named: p.config != defaultConfig(), API: api, Caller: caller, Environment: environmentProxy(), Version: version(), Program: own,
+		Config: p.config, Named: p.config != defaultConfig(), API: api, Caller: caller, Relay: relay, Environment: environmentProxy(), Version: version(), Program: own,
 		State: func(c *agent.Config) string {
 			return cmp.Or(p.state, p.getenv("SALLYPORT_STATE"), c.State, agent.DefaultState())
 		},
@@ -110,6 +112,9 @@ func (p *program) checkAsService(ctx context.Context, o checkOptions) error {
 	}
 	if o.caller != "" {
 		args = append(args, "--caller", o.caller)
+	}
+	if o.relay != "" {
+		args = append(args, "--relay", o.relay)
 	}
 	if o.json {
 		args = append(args, "--json")

@@ -15,6 +15,7 @@ import (
 	"sallyport/agent/identity"
 	"sallyport/agent/link"
 	"sallyport/agent/state"
+	"sallyport/internal/service"
 	"sallyport/tunnel"
 )
 
@@ -76,7 +77,7 @@ func (p *program) join(ctx context.Context, f joinFlags) error {
 		// It has joined, and was stopped before it could write agent.yaml: that is all that is left to do.
 		if id, err := identity.Load(dir); err == nil && id.Joined && id.RelayKey == j.RelayKey && id.Gateway == j.Gateway {
 			fmt.Fprintf(p.out, "This agent has joined gateway %s at %s already, as agent %s.\n", id.Gateway, id.Relay, id.Agent)
-			return p.firstConfig(there, j, f, dir)
+			return p.firstConfig(ctx, there, j, f, dir)
 		}
 	}
 	dialer, err := p.joinDialer(c, j, f, dir)
@@ -95,7 +96,7 @@ func (p *program) join(ctx context.Context, f joinFlags) error {
 		fmt.Fprintf(p.out, "\nWaiting for approval, fingerprint %s.\nAn admin of the relay compares it and approves this agent "+
 			"('sallyport-relay agent approve %s'); it links by itself then.\n", id.Fingerprint(), id.Agent)
 	}
-	return p.firstConfig(there, j, f, dir)
+	return p.firstConfig(ctx, there, j, f, dir)
 }
 
 // joinDialer gets to the relay as the configuration says, or else the flags.
@@ -132,8 +133,7 @@ func (p *program) dialer(c *agent.Config, dir state.Dir) (*link.Dialer, error) {
 const proxyAsService = "service"
 
 // firstConfig writes agent.yaml if there is none, and says what to do next.
-func (p *program) firstConfig(there bool, j tunnel.JoinString, f joinFlags, dir state.Dir) error {
-	self := "sallyport-agent "
+func (p *program) firstConfig(ctx context.Context, there bool, j tunnel.JoinString, f joinFlags, dir state.Dir) error {
 	if !there {
 		if err := writeNew(p.config, firstConfig(j, f, dir.String(), p.config)); err != nil {
 			return fmt.Errorf("the agent has joined, but the first configuration could not be written: %w", err)
@@ -143,9 +143,20 @@ func (p *program) firstConfig(there bool, j tunnel.JoinString, f joinFlags, dir 
 		}
 		fmt.Fprintf(p.out, "Wrote a first configuration: %s. It allows nothing yet.\n", p.config)
 	}
-	_, err := fmt.Fprintf(p.out, "\nNext:\n  1. name the APIs, and what of them may be called, in %[1]s\n  2. %[2]sconfig check %[1]s\n  3. %[2]srun --config %[1]s\n",
-		p.config, self)
+	_, err := fmt.Fprintf(p.out, "\nNext:\n  1. name the APIs, and what of them may be called, in %[1]s\n  2. sallyport-agent config check %[1]s\n  3. %[2]s\n",
+		p.config, p.howToStart(ctx))
 	return err
+}
+
+// howToStart is the command that has the agent run: as the service, where this machine has one for this configuration.
+func (p *program) howToStart(ctx context.Context) string {
+	spec, err := p.serviceSpec()
+	if err == nil && spec.Config == spec.DefaultConfig && spec.State == spec.DefaultState {
+		if st, err := service.Ask(ctx, spec); err == nil && st.Installed {
+			return "sallyport-agent service start"
+		}
+	}
+	return "sallyport-agent run --config " + p.config
 }
 
 // writeNew writes a file that must not be there. The configuration holds no secret and reviewers read it.

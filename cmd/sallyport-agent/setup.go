@@ -173,9 +173,6 @@ func (s *setup) compose(context.Context) error {
 	default: // nothing is added; the API is tried alone
 		first := firstConfig(tunnel.JoinString{Relay: s.config.Relay, Gateway: s.config.Gateway}, joinFlags{proxy: s.config.Proxy, ca: s.config.CA}, s.statePath(), "")
 		s.trial = first + "apis:\n" + s.api
-		if slices.ContainsFunc(s.config.APIs, func(a agent.API) bool { return a.Name == s.a.name }) {
-			return fmt.Errorf("%s has an API that is named %s already; choose another name", s.program.config, s.a.name)
-		}
 	}
 	if _, err := agent.ParseConfig("agent.yaml", []byte(s.trial)); err != nil {
 		return fmt.Errorf("with these answers agent.yaml would be wrong:\n%w", err)
@@ -216,9 +213,9 @@ func (s *setup) try(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// The rest is about the folder of the trial.
+	// The rest is about the folder of the trial, where nobody has joined.
 	list := slices.DeleteFunc(all, func(f doctor.Finding) bool {
-		return !strings.HasPrefix(f.ID, "relay.") && !strings.HasPrefix(f.ID, "api.") && !strings.HasPrefix(f.ID, "config.")
+		return f.ID == "relay.member" || !strings.HasPrefix(f.ID, "relay.") && !strings.HasPrefix(f.ID, "api.") && !strings.HasPrefix(f.ID, "config.")
 	})
 	if err := printFindings(s.out, list); err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -120,7 +121,7 @@ func (s *setup) describeAPI(ctx context.Context) (err error) {
 		}
 	}
 	one(&a.url, "--url", "URL of the API inside (http://erp.corp.example/api/v2)", "", checkURL)
-	one(&a.name, "--name", "Its name, as the relay publishes it", "", checkName)
+	one(&a.name, "--name", "Its name, as the relay publishes it", "", s.checkNewName)
 	if err != nil {
 		return err
 	}
@@ -140,7 +141,7 @@ func (s *setup) describeAPI(ctx context.Context) (err error) {
 	if err == nil && len(a.allow) == 0 {
 		a.allow, err = s.askRules(ctx)
 	}
-	one(&a.check, "--check", "A request that changes nothing, to see that calls get through (GET /health, or none)", "none", func(string) error { return nil })
+	one(&a.check, "--check", "A request that changes nothing, to see that calls get through (GET /orders/1, or none)", "none", s.checkTrial)
 	return err
 }
 
@@ -198,6 +199,33 @@ func checkURL(text string) error {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return errors.New("write a URL that begins with http:// or https://")
+	}
+	return fits(setupAnswers{name: "x", url: text, auth: asNone, allow: []string{"GET /"}})
+}
+
+// checkNewName also wants a name that no API has yet.
+func (s *setup) checkNewName(text string) error {
+	if slices.ContainsFunc(s.config.APIs, func(a agent.API) bool { return a.Name == text }) {
+		return fmt.Errorf("%s has an API that is named %s already; choose another name", s.program.config, text)
+	}
+	return checkName(text)
+}
+
+// checkTrial wants a request that the rules admit.
+func (s *setup) checkTrial(text string) error {
+	a := s.a
+	a.check = text
+	return fits(a)
+}
+
+// place is where in the file an error is, which nobody has seen who is asked.
+var place = regexp.MustCompile(`(?m)^agent\.yaml:\d+:\d+: `)
+
+// fits says what is wrong with answers as a part of agent.yaml.
+func fits(a setupAnswers) error {
+	_, err := agent.ParseConfig("agent.yaml", []byte("relay: https://relay.invalid\ngateway: g\napis:\n"+a.apiText()))
+	if err != nil {
+		return errors.New(place.ReplaceAllString(err.Error(), ""))
 	}
 	return nil
 }

@@ -136,6 +136,9 @@ func (r *statusReport) printRun(w io.Writer) {
 		return // its links are what it said before it ended
 	}
 	fmt.Fprintf(w, "running\tsince %s, version %s\n", r.Started.Local().Format(form), r.Version)
+	if r.Late {
+		fmt.Fprintf(w, "\tWARNING: it runs, and what follows is what it said at %s: it could not write since. Is its disk full?\n", r.Written.Local().Format(form))
+	}
 	if r.Policy != "" {
 		fmt.Fprintf(w, "policy\t%s since %s\n", r.Policy, r.PolicySince.Local().Format(form))
 	}

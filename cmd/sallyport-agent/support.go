@@ -103,7 +103,7 @@ func (p *program) parts(ctx context.Context, o supportOptions) []support.Part {
 	list = append(list, part("agent.yaml", "the configuration as it is now", text, err))
 	text, err = capture(func(p *program) error { return p.showNetwork(false) })
 	list = append(list, part("network.txt", "every host and port that it leads to, and why", text, err))
-	found, err := p.examine(ctx, "", "")
+	found, err := p.examine(ctx, "", "", "")
 	text, jsonErr := json.MarshalIndent(found, "", "  ")
 	list = append(list, part("check.json", "what 'sallyport-agent check' found", text, errors.Join(err, jsonErr)))
 	text, err = capture(func(p *program) error { return printFindings(p.out, found) })

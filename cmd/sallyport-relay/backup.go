@@ -85,11 +85,11 @@ func writeBackup(ctx context.Context, c *admin.Client, path string) (m made, err
 
 func (p *program) restoreCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "restore FILE --config FILE", Short: "Make a data folder from a backup", Args: exactly("FILE"),
+		Use: "restore FILE|- --config FILE", Short: "Make a data folder from a backup", Args: exactly("FILE"),
 		Long: `Makes the data folder that the configuration names from a file that 'backup' has written. The folder must be empty or not
-exist, no relay may run on it, and the command must run as the relay's account. A file that is damaged or not whole is
-refused before anything is written. Agents link again by themselves, and keys work, as soon as the relay is started.`,
-		Example: `  sudo -u sallyport sallyport-relay restore relay.backup --config /etc/sallyport/relay.yaml`,
+exist, no relay may run on it, and the command must run as the relay's account. With - it reads the backup from
+standard input, which that account need not be able to open. A file that is damaged or not whole is refused before anything is written. Agents link again by themselves, and keys work, as soon as the relay is started.`,
+		Example: `  runuser -u sallyport-relay -- sallyport-relay restore - --config /etc/sallyport/relay.yaml <relay.backup`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if p.config == "" {
 				return usagef("restore needs --config FILE, which names the data folder")
@@ -104,9 +104,9 @@ refused before anything is written. Agents link again by themselves, and keys wo
 }
 
 func (p *program) restore(ctx context.Context, config relay.Config, path string) error {
-	f, err := os.Open(path)
+	f, err := p.openBackup(path)
 	if err != nil {
-		return fmt.Errorf("read the backup: %w", err)
+		return err
 	}
 	defer f.Close()
 	header, records, err := backup.Verify(f)
@@ -124,4 +124,26 @@ func (p *program) restore(ctx context.Context, config relay.Config, path string)
 	return p.print(m, func(w io.Writer) {
 		fmt.Fprintf(w, "Restored %d records of %s, backed up on %s, into %s. Start the relay.\n", records, header.Relay, day(header.Made), config.DataPath())
 	})
+}
+
+// openBackup opens a backup's file, or takes the one that standard input is: root can hand one over so to the relay's account.
+func (p *program) openBackup(path string) (*os.File, error) {
+	if path != "-" {
+		f, err := os.Open(path)
+		if errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("%w; as root hand it over: ... restore - --config FILE <%s", err, path)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the backup: %w", err)
+		}
+		return f, nil
+	}
+	f, ok := p.in.(*os.File)
+	if !ok {
+		return nil, errors.New("read the backup: standard input is no file")
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.New("read the backup: standard input is not a file, which it has to be because it is read twice: ... restore - --config FILE <relay.backup")
+	}
+	return f, nil
 }

@@ -80,7 +80,8 @@ func printJoin(w io.Writer, j admin.Join) {
 
 On the machine inside, run this and paste the join string when it asks:
 
-  sudo sallyport-agent join
+  sudo sallyport-agent setup     # joins, asks for the first API, tries it, and starts the agent
+  sudo sallyport-agent join      # joins, and leaves the rest to you
 
 On Windows as an administrator, without sudo. For an agent that is run by hand, say where its files are:
 

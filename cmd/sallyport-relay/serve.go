@@ -122,12 +122,30 @@ func (p *program) configCommand() *cobra.Command {
 		},
 		&cobra.Command{
 			Use: "check FILE", Short: "Check a configuration file and print all that is wrong", Args: exactly("FILE"),
+			Long: `Checks the file, and prints all that is wrong with it. It warns of a certificate that cannot be read, by the relay's
+account too, or does not fit its key: that is no error here, because the file may be checked on another machine.`,
 			Example: `  sallyport-relay config check relay.yaml`,
-			RunE: func(_ *cobra.Command, args []string) error {
-				if _, err := loadFile(args[0]); err != nil {
-					return err
-				}
-				return p.print(map[string]bool{"ok": true}, func(w io.Writer) { fmt.Fprintln(w, args[0], "is fine") })
-			},
+			RunE:    func(_ *cobra.Command, args []string) error { return p.configCheck(args[0]) },
 		})
+}
+
+func (p *program) configCheck(path string) error {
+	config, err := loadFile(path)
+	if err != nil {
+		return err
+	}
+	warnings := []string{}
+	for _, problem := range config.CheckFiles() {
+		warnings = append(warnings, problem.Error())
+	}
+	result := struct {
+		OK       bool     `json:"ok"`
+		Warnings []string `json:"warnings"`
+	}{true, warnings}
+	return p.print(result, func(w io.Writer) {
+		for _, text := range warnings {
+			fmt.Fprintln(p.err, "warning:", text)
+		}
+		fmt.Fprintln(w, path, "is fine")
+	})
 }

@@ -24,6 +24,10 @@ if [ -d /run/systemd/system ] && systemctl is-enabled --quiet @NAME@.service; th
   systemctl restart @NAME@.service || echo "@NAME@ did not start; 'journalctl -u @NAME@' says why" >&2
 fi
 
+if [ -d /run/systemd/system ] && ! systemctl is-enabled --quiet @NAME@.service; then
+  echo "@NAME@ is disabled, and stays so; 'systemctl enable --now @NAME@' starts it, now and with the machine"
+fi
+
 if [ ! -e /etc/sallyport/@SHORT@.yaml ]; then
   echo "@NAME@ is installed and starts once it is set up:"
   echo "@HINT@"

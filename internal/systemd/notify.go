@@ -21,8 +21,10 @@ import (
 const (
 	// sendLimit bounds one datagram: it waits where systemd's queue is full.
 	sendLimit = time.Second
-	// askEvery is how often the service is asked how it is, if no watchdog wants it more often.
+	// askEvery is how often the service is asked how it is, if no watchdog wants it more often; askFirst is when it is asked a
+	// second time, because at the very start it has not got far, and that is when its admin looks.
 	askEvery = 5 * time.Second
+	askFirst = time.Second
 	// beats is how many answers there are to one period of the watchdog: two of them may be late.
 	beats = 3
 	// textLimit bounds a status line, for terminals.
@@ -93,6 +95,8 @@ func (n *Notifier) tell(ctx context.Context, stopping <-chan struct{}, s Service
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	first := time.NewTimer(min(askFirst, every))
+	defer first.Stop()
 	b := beat{n: n, ask: s.Ask, limit: limit}
 	for {
 		b.once(ctx)
@@ -102,6 +106,7 @@ func (n *Notifier) tell(ctx context.Context, stopping <-chan struct{}, s Service
 		case <-stopping:
 			stopping, b.prefix = nil, "draining: "
 			n.send(s.stopping()...)
+		case <-first.C:
 		case <-tick.C:
 		}
 	}

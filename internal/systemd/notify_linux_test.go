@@ -213,3 +213,30 @@ func TestAStatusIsOneShortLine(t *testing.T) {
 		t.Errorf("%d characters", len([]rune(got)))
 	}
 }
+
+// TestTheStartIsToldSoon: what a service says at its very start is old a moment later, and not told for long.
+func TestTheStartIsToldSoon(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, socketPath(t))
+	ctx, stop := context.WithCancel(t.Context())
+	var asked atomic.Int64
+	ended := make(chan error, 1)
+	go func() {
+		ended <- open(m).Supervise(ctx, Service{Ask: func(context.Context) (string, error) {
+			return fmt.Sprintf("%d links", asked.Add(1)-1), nil
+		}}, func(ctx context.Context) error {
+			<-ctx.Done()
+			return nil
+		})
+	}()
+	m.until("STATUS=0 links")
+	began := time.Now()
+	m.until("STATUS=1 links")
+	if took := time.Since(began); took > askEvery-time.Second {
+		t.Errorf("the second status came after %s", took)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

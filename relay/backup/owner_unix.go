@@ -5,6 +5,8 @@ package backup
 import (
 	"fmt"
 	"os"
+	"os/user"
+	"strconv"
 	"syscall"
 )
 
@@ -15,8 +17,12 @@ func checkOwner(dir string) error {
 		return fmt.Errorf("look at the data folder: %w", err)
 	}
 	if s, ok := info.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 && s.Uid != 0 {
-		return fmt.Errorf("the data folder %s belongs to the user ID %d; restore as that account (sudo -u '#%d' sallyport-relay restore ...), "+
-			"or the relay cannot read what is restored", dir, s.Uid, s.Uid)
+		name := strconv.FormatUint(uint64(s.Uid), 10)
+		if u, err := user.LookupId(name); err == nil {
+			name = u.Username
+		}
+		return fmt.Errorf("the data folder %s belongs to the account %s; restore as that account, or the relay cannot read what is restored: "+
+			"runuser -u %s -- sallyport-relay restore - --config FILE <relay.backup", dir, name, name)
 	}
 	return nil
 }

@@ -38,7 +38,8 @@ type Event struct {
 // Took is where the time of a call went.
 type Took struct {
 	Total    time.Duration
-	Relay    time.Duration // before the request left: authentication, reading a small body, picking a link
+	Relay    time.Duration // before the request left: authentication, reading a small body
+	Wait     time.Duration // for an agent that should be back soon; 0: a link was there
 	Link     time.Duration // on the way there and back, and a large body's upload
 	Agent    time.Duration // inside the agent
 	Auth     time.Duration // Windows authentication

@@ -38,7 +38,7 @@ func (c *call) exchange(pub *Published) error {
 	c.event.Took.Relay = time.Since(c.event.Time)
 	var tried []*gateway.Link
 	for {
-		link, noLink := c.p.o.Links.PickSoon(c.r.Context(), pub.Gateway, pub.API, tried...)
+		link, noLink := c.pick(pub, tried)
 		if noLink != nil && len(tried) > 0 {
 			return c.firstLoss(err) // there was one, and what it said tells more
 		} else if noLink != nil {
@@ -132,6 +132,19 @@ func (c *call) over(link *gateway.Link, req *tunnel.Request, held []byte, whole 
 		_ = s.CloseWrite(nil) // not upgraded: the request turns out to have no body
 	}
 	return c.better(c.answer(s, resp))
+}
+
+// pickTime is how long it may take to pick a link that is there; what is longer was a wait.
+const pickTime = 10 * time.Millisecond
+
+// pick gives a link for the call, and notes how long it waited for one.
+func (c *call) pick(pub *Published, tried []*gateway.Link) (*gateway.Link, error) {
+	began := time.Now()
+	link, err := c.p.o.Links.PickSoon(c.r.Context(), pub.Gateway, pub.API, tried...)
+	if took := time.Since(began); took > pickTime {
+		c.event.Took.Wait += took
+	}
+	return link, err
 }
 
 // account notes where the time went until the head of the answer.

@@ -117,6 +117,11 @@ func (r *Registry) greet(w http.ResponseWriter, q *http.Request, peer string) *L
 		_ = ws.Close() // the verdict was the last word
 		return nil
 	}
+	if claim.Kind == tunnel.KindCheck {
+		r.c.Log.Info("an agent's installation is examined", "gateway", claim.Gateway, "agent", claim.Agent, "peer", peer)
+		_ = ws.Close() // the same
+		return nil
+	}
 	if claim.Kind == tunnel.KindJoin {
 		r.c.Log.Info("agent joined", "gateway", claim.Gateway, "agent", welcome.Agent, "name", label(claim.Name), "peer", peer,
 			"fingerprint", tunnel.Fingerprint(claim.Key), "pending", welcome.Pending)
@@ -145,6 +150,9 @@ func (r *Registry) verify(ctx context.Context, c tunnel.Claim, token *entra.Iden
 		return w, nil, err
 	case tunnel.KindRotate:
 		w, err = r.rotate(ctx, c, peer)
+		return w, nil, err
+	case tunnel.KindCheck:
+		w, err = r.check(ctx, c)
 		return w, nil, err
 	}
 	if token == nil { // its own key says who the agent is

@@ -68,6 +68,7 @@ type Metrics struct {
 	broken   *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	parts    *prometheus.HistogramVec
+	waits    *prometheus.HistogramVec
 
 	each  sync.Map // [2]string of gateway and connector -> *series
 	count atomic.Int64
@@ -109,8 +110,9 @@ func New(s Sources) *Metrics {
 		duration: histogram("request_duration_seconds", "How long calls took, from their arrival to the end of the answer.", labels),
 		parts: histogram("request_part_seconds", "Where the time went: relay (before the request left), link (there and back), "+
 			"agent, auth (sign-on at the API), upstream (until the head of the answer), answer (its body).", []string{"gateway", "part"}),
+		waits: histogram("request_wait_seconds", "How long calls waited for an agent that should be back soon; those that did not wait are not counted.", []string{"gateway"}),
 	}
-	m.registry.MustRegister(m.requests, m.problems, m.bytes, m.broken, m.duration, m.parts, state{s},
+	m.registry.MustRegister(m.requests, m.problems, m.bytes, m.broken, m.duration, m.parts, m.waits, state{s},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -132,6 +134,9 @@ func (m *Metrics) Observe(e *connector.Event) {
 	}
 	if e.Broken {
 		s.broken.Inc()
+	}
+	if e.Took.Wait > 0 {
+		m.waits.WithLabelValues(s.gateway).Observe(e.Took.Wait.Seconds())
 	}
 	if e.Agent == "" {
 		return // it did not get inside

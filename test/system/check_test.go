@@ -54,6 +54,8 @@ func TestCheck(t *testing.T) {
 	}
 	b.want(got, "api.orders.call", "ok", "200 OK")
 	b.want(got, "relay.tls", "warn", "only the authorities of 'ca'")
+	b.want(got, "relay.member", "ok", "of gateway plant1")
+	b.want(got, "relay.echo", "ok", "link 0 answers, round trip")
 
 	b.configure(api("orders", up.URL+"/closed", "", everything))
 	got, err = b.check()

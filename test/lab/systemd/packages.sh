@@ -18,6 +18,9 @@ for unit in sallyport-agent sallyport-relay; do
   ! systemctl is-failed --quiet $unit || fail "$unit has failed without a configuration"
 done
 man -w sallyport-agent >/dev/null 2>&1 || [ -e /usr/share/man/man8/sallyport-agent.8.gz ]
+for file in agent/install.md agent/alerts.yaml agent/grafana-dashboard.json relay/deploy.md relay/alerts.yaml relay/grafana-dashboard.json relay/cloud-init.yaml; do
+  [ -s "/usr/share/doc/sallyport-$file" ] || fail "the packages have no $file"
+done
 ! sallyport-agent update /share/none >managed.log 2>&1 && grep -q 'was installed by dpkg, whose next upgrade would undo this' managed.log || fail "$(cat managed.log)"
 step "both packages are installed and wait for their configuration"
 
@@ -27,7 +30,8 @@ eventually 20 curl -fsS "$RELAY/_/readyz"
 export SALLYPORT_RELAY_SOCKET=/var/lib/sallyport-relay/admin.sock
 sallyport-relay gateway add plant1 --json >join.json
 python3 -c 'import json; print(json.load(open("join.json"))["join"])' >join.txt
-sallyport-agent join --file join.txt
+sallyport-agent join --file join.txt >joined.log
+grep -q '3. sallyport-agent service start' joined.log || fail "join does not say how the service is started: $(cat joined.log)"
 cat >>/etc/sallyport/agent.yaml <<Y
 apis:
   - name: orders
@@ -76,8 +80,8 @@ sallyport-relay backup relay.backup >backup.log
 systemctl stop sallyport-relay
 mv /var/lib/sallyport-relay /var/lib/sallyport-relay.old
 install -d -m 0700 --owner=sallyport-relay --group=sallyport-relay /var/lib/sallyport-relay
-install -m 0600 -o sallyport-relay relay.backup /var/backups/relay.backup
-runuser -u sallyport-relay -- sallyport-relay restore /var/backups/relay.backup --config /etc/sallyport/relay.yaml >restore.log
+chmod 0600 relay.backup # root's alone, as cloud-init.yaml's are
+runuser -u sallyport-relay -- sallyport-relay restore - --config /etc/sallyport/relay.yaml <relay.backup >restore.log
 systemctl start sallyport-relay
 eventually 25 call
 rm -rf /var/lib/sallyport-relay.old
@@ -94,6 +98,7 @@ step "an upgrade keeps configuration and key, and restarts both"
 systemctl disable --quiet sallyport-relay
 dpkg -i old/sallyport-relay_*.deb >downgrade.log 2>&1 || fail "$(cat downgrade.log)"
 ! systemctl is-enabled --quiet sallyport-relay || fail "a package enables what an admin has disabled"
+grep -q 'is disabled, and stays so' downgrade.log || fail "the package does not say that the relay stays disabled: $(cat downgrade.log)"
 systemctl enable --quiet sallyport-relay
 systemctl start sallyport-relay
 step "an admin's 'disable' outlives the next package"
