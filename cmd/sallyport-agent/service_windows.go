@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 
 	"github.com/spf13/cobra"
 	winlog "golang.org/x/sys/windows/svc/eventlog"
@@ -65,6 +66,29 @@ func (p *program) serveManaged(ctx context.Context) error {
 			log.Error("the agent was ended", "error", err)
 		}
 		return err
+	}, func(ctx context.Context) {
+		if err := p.serveErrand(ctx); err != nil {
+			log.Error("what 'check --as-service' left could not be done", "error", err)
+		}
+	})
+}
+
+// serveErrand examines the installation for an administrator, in the process and with the account of the service.
+func (p *program) serveErrand(ctx context.Context) error {
+	spec, err := p.serviceSpec()
+	if err != nil {
+		return err
+	}
+	return service.ServeErrand(ctx, spec, func(ctx context.Context, args []string, out, complaints io.Writer) int {
+		if len(args) == 0 || args[0] != "check" || slices.Contains(args, "--as-service") {
+			fmt.Fprintln(complaints, "sallyport-agent: the service carries out 'check' alone")
+			return exitUsage
+		}
+		err := run(ctx, args, streams{nil, out, complaints}, p.getenv)
+		if err != nil && err.Error() != "" {
+			fmt.Fprintln(complaints, "sallyport-agent:", err)
+		}
+		return codeOf(err)
 	})
 }
 

@@ -30,6 +30,8 @@ code 1 agent service install --account 'NT SERVICE\other'
 said 'another service'
 code 1 agent service run
 said "service manager; by hand"
+code 1 agent check --as-service
+said 'not installed'
 mkdir -p "$WINEPREFIX/drive_c/open" && chmod 777 "$WINEPREFIX/drive_c/open" && cp "$programs/sallyport-agent.exe" "$WINEPREFIX/drive_c/open/"
 code 1 windows 'C:\open\sallyport-agent.exe' service install
 said 'put the program where only administrators can write'
@@ -119,6 +121,43 @@ cat "$work/good.yaml" >"$folder/agent.yaml"
 code 0 agent service start
 eventually 30 call
 step "start, stop and restart, twice too; a stop drains; a start that fails is told"
+
+# --- as the service ------------------------------------------------------------------------------------------------------------
+
+finding() { # ID STATUS: of the last 'check --json' in $work/code.out
+  python3 -c 'import json, sys
+f = [f for f in json.load(open(sys.argv[1])) if f["id"] == sys.argv[2]]
+sys.exit(not f or f[0]["status"] != sys.argv[3])' "$work/code.out" "$1" "$2" || fail "$1 is not $2: $(cat "$work/code.out")"
+}
+as_service() { agent check --json "$@"; }
+sed -i "s,^    auth: none,&\n    check: GET /hello," "$folder/agent.yaml"
+code 0 agent check --json
+finding service ok
+finding api.orders.call ok
+pid=$(value pid)
+code 0 as_service --as-service --api orders
+finding service ok
+finding api.orders.call ok
+[ "$(value pid)" = "$pid" ] && [ ! -e "$folder/errand" ] || fail "the service is another one, or something is left: $(ls "$folder")"
+code 2 agent check --as-service --api stock
+said 'no such API'
+code 0 agent service stop
+code 0 as_service --as-service --api orders
+finding api.orders.call ok
+finding service warn
+code 3 agent service status
+[ "$(value state)" = stopped ] || fail "a check has left the service $(value state)"
+cp "$folder/agent.yaml" "$work/checked.yaml"
+echo 'nonsense: 1' >>"$folder/agent.yaml"
+code 1 agent service start
+code 1 as_service --as-service
+finding config fail
+finding service warn
+[ "$(value state)" = failed ] || fail "a check has made the failed service $(value state)"
+cat "$work/checked.yaml" >"$folder/agent.yaml"
+code 0 agent service start
+eventually 30 call
+step "check --as-service: by the service that runs, and by one that is started for it alone and ends as it was"
 
 wine_stop
 rm -f "$WINE_LAB/eventlog"
