@@ -92,6 +92,15 @@ func (p *program) serveErrand(ctx context.Context) error {
 	})
 }
 
+// machineLog is the event log, for a command whose output nobody may see.
+func (p *program) machineLog() (log *slog.Logger, end func()) {
+	sink, err := winlog.Open(serviceName)
+	if err != nil {
+		return slog.New(slog.DiscardHandler), func() {}
+	}
+	return slog.New(eventlog.New(sink, agent.Events(), slog.LevelInfo)), func() { _ = sink.Close() }
+}
+
 // openEventLog gives what the record can be written to, if the configuration wants that. Whoever runs the agent at a prompt has no
 // service that opened it before.
 func (p *program) openEventLog(c *agent.Config) (sink eventlog.Sink, end func(), err error) {
