@@ -12,6 +12,7 @@ import (
 	winlog "golang.org/x/sys/windows/svc/eventlog"
 
 	"sallyport/agent"
+	"sallyport/agent/logfile"
 	"sallyport/agent/state"
 	"sallyport/agent/update"
 	"sallyport/internal/eventlog"
@@ -50,9 +51,13 @@ func (p *program) serveManaged(ctx context.Context) error {
 	}
 	defer sink.Close()
 	p.eventLog = sink
-	p.events = func(level slog.Leveler) slog.Handler { return eventlog.New(sink, agent.Events(), level) }
+	p.logFile, p.events = new(logfile.File), func(level slog.Leveler) slog.Handler { return eventlog.New(sink, agent.Events(), level) }
+	defer p.logFile.Close()
+	if dir, err := p.openState(); err == nil { // a configuration that is wrong is to be told there too
+		_ = p.logFile.Open(dir) // serve opens it again, and tells what is wrong
+	}
 	p.err = io.Discard // a service has no standard error
-	log := slog.New(p.events(slog.LevelInfo))
+	log := slog.New(slog.NewMultiHandler(p.events(slog.LevelInfo), slog.NewTextHandler(p.logFile, nil)))
 	return service.Serve(ctx, serviceName, func(ctx context.Context, up func()) error {
 		begun := false
 		err := p.serve(ctx, func() { begun = true; up() })

@@ -165,6 +165,23 @@ wine_start
 eventually 60 call
 step "it starts with the machine"
 
+# --- the log file -------------------------------------------------------------------------------------------------------------
+
+logged() { grep -q -- "$1" "$folder"/log/agent-*.log; }
+logged 'level=INFO msg="agent starts"' || fail "the log file has not the start: $(ls -l "$folder/log")"
+logged 'level=ERROR msg="the agent could not start".*nonsense' || fail "the log file has not the start that failed"
+! logged 'level=DEBUG' || fail "the log file has what nobody asked for"
+agent log-level debug --for 10m >/dev/null
+eventually 30 logged 'the log level has changed.*DEBUG'
+[ "$(curl -s -o "$work/refused" -w '%{http_code}' -X DELETE "$RELAY/plant1/orders/hello")" = 403 ] || fail "it was not refused: $(cat "$work/refused")"
+eventually 10 logged 'level=INFO msg="call refused"'
+agent log-level usual >/dev/null
+[ -z "$(find "$folder/log" -perm /007)" ] || fail "others may use $(find "$folder/log" -perm /007)"
+code 0 agent support-bundle --out "Z:$work/bundle.zip"
+python3 -m zipfile -e "$work/bundle.zip" "$work/bundle"
+grep -q 'msg="agent starts"' "$work/bundle/agent.log" || fail "the archive has not the log file"
+step "the log file has all of the log, and the archive has it"
+
 # --- the event log -------------------------------------------------------------------------------------------------------------
 
 # Wine tells the text and the level, not the ID; internal/eventlog's tests know those.
