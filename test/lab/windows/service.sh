@@ -88,12 +88,20 @@ said 'nltest'
 who=$(windows whoami | tr -d '\r')
 printf 'P4ss word!' | agent service install --account "$who" >"$work/code.out" 2>&1 || fail "$(cat "$work/code.out")"
 said 'the right to log on as a service'
+head -n 1 "$work/code.out" | grep -q 'done: drain and stop it' || fail "the folder changes hands while the service uses it: $(cat "$work/code.out")"
 grep -q 'P4ss' "$work/code.out" && fail "the password was shown"
 [ "$(value account)" = "$who" ] || fail "$(agent service status)"
 code 0 agent service install --account 'NT SERVICE\sallyport-agent'
 [ "$(value account)" = 'NT SERVICE\sallyport-agent' ] || fail "$(agent service status)"
 eventually 30 call
 step "install again does nothing, mends what is half done, and changes the account"
+
+cp "$folder/agent.yaml" "$work/joined.yaml"
+printf 'identity: {entra: {credential: arc, scope: "api://sallyport/.default", relay_key: "sha256:%s"}}\n' "$(printf 'A%.0s' $(seq 43))" >>"$folder/agent.yaml"
+code 0 agent service install --dry-run
+grep -q 'ask Azure Arc for tokens' "$work/code.out" || fail "it does not speak of Azure Arc: $(cat "$work/code.out")"
+cp "$work/joined.yaml" "$folder/agent.yaml"
+step "with Azure Arc the account is to join the group that may ask for tokens"
 
 # --- start, stop, faults -----------------------------------------------------------------------------------------------------
 
