@@ -68,7 +68,7 @@ PYTHON
 ! verify "$work/changed.msi" || fail "a changed byte of the package is not found"
 ! verify "$(package 1.0.0)" || fail "the package that was not signed has a signature"
 python3 -m zipfile -e "$work"/new/*.zip "$work/zip"
-for file in sallyport-agent.exe install.ps1 agent.example.yaml CHANGELOG.md; do
+for file in sallyport-agent.exe install.ps1 verify.ps1 agent.example.yaml CHANGELOG.md; do
   [ -s "$work/zip/sallyport-agent-1.1.0-windows-amd64/$file" ] || fail "the zip has no $file"
 done
 verify "$work/zip/sallyport-agent-1.1.0-windows-amd64/sallyport-agent.exe" || fail "the program's signature is not right"
