@@ -19,16 +19,20 @@ func (p *patient) service(ctx context.Context) (f Finding, there bool) {
 	if err != nil {
 		return f.skip(err.Error()), true
 	}
-	return judgeService(f, s), true
+	return judgeService(f, s, p.whole), true
 }
 
-func judgeService(f Finding, s service.Status) Finding {
-	const start = "start it: sallyport-agent service start"
+// judgeService needs to know whether there is a configuration that it could be started with.
+func judgeService(f Finding, s service.Status, configured bool) Finding {
+	start := "start it: sallyport-agent service start"
+	if !configured {
+		start = "give it an agent.yaml that is right ('sallyport-agent join' writes a first one), then " + start
+	}
 	switch {
 	case !s.Installed:
 		return f.skip("there is none; where nothing else runs the agent, 'sallyport-agent service install' makes it one")
 	case s.State == service.Failed:
-		return f.is(Fail, "it has failed: "+cmp.Or(s.Detail, "the machine does not say why"), "mend that, then "+start)
+		return f.is(Fail, "it has failed: "+cmp.Or(s.Detail, "the machine does not say why"), "mend that; then "+start)
 	case s.State == service.Stopped:
 		return f.is(Warn, cmp.Or(s.Detail, "it is stopped"), start)
 	case !s.Automatic:

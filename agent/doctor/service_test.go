@@ -27,7 +27,7 @@ func TestServiceOfTheMachine(t *testing.T) {
 		{with(func(s *service.Status) { s.State, s.Detail = service.Stopped, "it waits for its configuration" }), nil, Warn, "waits"},
 		{with(func(s *service.Status) { s.Automatic = false }), nil, Warn, "does not start with the machine"},
 	} {
-		p := patient{o: Options{Service: func(context.Context) (service.Status, error) { return c.status, c.err }}}
+		p := patient{whole: true, o: Options{Service: func(context.Context) (service.Status, error) { return c.status, c.err }}}
 		f, there := p.service(t.Context())
 		if !there || f.Status != c.want || !strings.Contains(f.Found, c.says) {
 			t.Errorf("%+v: %+v, want %s with %q", c.status, f, c.want, c.says)
@@ -35,6 +35,10 @@ func TestServiceOfTheMachine(t *testing.T) {
 		if (f.Do == "") != (f.Status == OK || f.Status == Skip) {
 			t.Errorf("%+v: what to do is %q", c.status, f.Do)
 		}
+	}
+	waits := with(func(s *service.Status) { s.State = service.Stopped })
+	if f := judgeService(Finding{}, waits, false); !strings.Contains(f.Do, "sallyport-agent join") {
+		t.Errorf("without a configuration it is to be started all the same: %s", f.Do)
 	}
 	if _, there := new(patient).service(t.Context()); there {
 		t.Error("there is a finding about a service that nobody asked about")

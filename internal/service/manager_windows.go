@@ -264,11 +264,12 @@ func (r *registered) change(s wanted, command string) error {
 		}
 		texts[i] = p
 	}
-	if s.password == "" {
+	switch {
+	case s.password != "":
+	case sameAccount(r.account, s.Account):
+		texts[2], texts[3] = nil, nil // it keeps its password
+	case !hasPrefix(s.Account, builtin): // those have an empty one; virtual and managed accounts must be given none
 		texts[3] = nil
-		if sameAccount(r.account, s.Account) {
-			texts[2] = nil // and keeps its password
-		}
 	}
 	block := []uint16{}
 	for _, one := range needs(s.Account) {

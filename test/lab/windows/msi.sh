@@ -147,3 +147,13 @@ msi /x 1.1.0 PURGE=1
 eventually 30 gone
 [ ! -e "$folder" ] || fail "PURGE=1 left $(ls -R "$folder")"
 step "installed again it serves at once; removed with PURGE=1 nothing of it is left"
+
+msi /i 1.1.0
+relay gateway join plant1 --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["join"])' >"$work/second.txt"
+code 0 windows "$agent" setup --join-file "$(dos "$work/second.txt")" --name orders --url "http://127.0.0.1:$API" --auth none \
+  --allow 'GET /**' --check 'GET /hello' --service yes --yes
+eventually 30 call
+code 0 windows "$agent" check --as-service
+msi /x 1.1.0 PURGE=1
+eventually 30 gone
+step "from the package to the first call in two commands: msiexec, setup; and the service finds nothing wrong with itself"

@@ -91,6 +91,8 @@ said 'the right to log on as a service'
 head -n 1 "$work/code.out" | grep -q 'done: drain and stop it' || fail "the folder changes hands while the service uses it: $(cat "$work/code.out")"
 grep -q 'P4ss' "$work/code.out" && fail "the password was shown"
 [ "$(value account)" = "$who" ] || fail "$(agent service status)"
+code 0 agent service install --account 'NT AUTHORITY\LocalService'
+[ "$(value account)" = 'NT AUTHORITY\LocalService' ] || fail "$(agent service status)"
 code 0 agent service install --account 'NT SERVICE\sallyport-agent'
 [ "$(value account)" = 'NT SERVICE\sallyport-agent' ] || fail "$(agent service status)"
 eventually 30 call
