@@ -10,6 +10,9 @@ func Events() []eventlog.Event {
 		{ID: 101, Message: "agent stopped", About: "The service has drained and ends."},
 		{ID: 102, Message: "the agent could not start", About: "The reason follows. Windows tries again after some seconds; mend the cause, or stop the service."},
 		{ID: 103, Message: "the agent was ended", About: "It ended without having been told to. Windows starts it again."},
+		{ID: 104, Message: "the program was updated", About: "By 'sallyport-agent update'; the event names the versions. If the service ran, the new one has a link."},
+		{ID: 105, Message: "an update was rolled back", About: "The new version did not stay up or had no link, for the reason in the event; the one before runs again."},
+		{ID: 106, Message: "an update failed", About: "'sallyport-agent update' found something wrong before it changed anything, or could not end what it began; the event says what."},
 
 		{ID: 120, Message: "link up", About: "A link to the relay is up: calls can come."},
 		{ID: 121, Message: "no link; trying again", About: "The relay cannot be reached, or the link was lost; the event says at which step and what to do. An error if the relay takes this agent for a clone. Logged when the reason changes, else every ten minutes."},

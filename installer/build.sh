@@ -189,12 +189,12 @@ extras() {
 }
 
 archive() {
-  local os=$1 arch=$2 name=$3 dir=$work/archive/$3-$version-$1-$2
+  local os=$1 arch=$2 name=$3 dir=$work/archive/$3-$version-$1-$2 script
   mkdir -p "$dir"
   cp "$(program "$os" "$arch" "$name")" CHANGELOG.md "$dir/"
   cp "configs/${name#sallyport-}.example.yaml" "$dir/"
   if [ "$os" = windows ]; then
-    sed 's/$/\r/' installer/windows/install.ps1 >"$dir/install.ps1"
+    for script in install verify; do sed 's/$/\r/' "installer/windows/$script.ps1" >"$dir/$script.ps1"; done
     stamp "$dir"
     (cd "$work/archive" && find "${dir##*/}" -type f | sort | zip -qX "$work/a.zip" -@)
     mv "$work/a.zip" "$out/${dir##*/}.zip"

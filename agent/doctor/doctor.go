@@ -26,6 +26,7 @@ import (
 	"sallyport/agent/link"
 	"sallyport/agent/secret"
 	"sallyport/agent/state"
+	"sallyport/internal/service"
 )
 
 // Bounds of an examination: somebody waits for it.
@@ -80,6 +81,8 @@ type Options struct {
 	Environment link.ProxyFunc
 	// Version is the program's, Program its path; empty: no update of it is looked for.
 	Version, Program string
+	// Service asks the machine about the agent's service; nil: nobody does.
+	Service func(context.Context) (service.Status, error)
 }
 
 // ErrNoAPI is wrapped by Examine's error about an API that the configuration does not have.
@@ -114,6 +117,9 @@ func Examine(ctx context.Context, o Options) ([]Finding, error) {
 	wg.Go(func() { apis = p.examineAPIs(ctx) })
 	wg.Wait()
 	list = append(list, relay...)
+	if f, there := p.service(ctx); there {
+		list = append(list, f)
+	}
 	list = append(list, p.links()...)
 	for _, one := range apis {
 		list = append(list, one...)

@@ -109,3 +109,20 @@ func TestSecureIsForTheServiceAndAgain(t *testing.T) {
 		t.Errorf("a file with two names: %v", err)
 	}
 }
+
+// Where the service's account is changed, what it made as the account before is taken over, and that account gets no right to it.
+func TestWhatTheAccountBeforeMadeIsTakenOver(t *testing.T) {
+	t.Parallel()
+	old, err := windows.StringToSid("S-1-5-21-1-2-3-1107")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := people(t)
+	a.elevated = true
+	if !slices.ContainsFunc(a.owners([]*windows.SID{old}), old.Equals) {
+		t.Error("what the account before owns is not taken over")
+	}
+	if slices.ContainsFunc(a.list(), old.Equals) || strings.Contains(a.descriptor(true, modify), old.String()) {
+		t.Error("the account before may use what is there")
+	}
+}

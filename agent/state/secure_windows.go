@@ -16,12 +16,17 @@ import (
 // Secure makes the folder, if it is not there, and gives it and all in it to SYSTEM, the administrators, and the agent's service,
 // which is to run as account. The service may read the file readOnly in it, and not change it. It is for administrators.
 // It follows no link, and takes over nothing that somebody else owns or that has another name elsewhere: who could put
-// it there knows what is in it.
+// it there knows what is in it. What the service made belongs to the account that it is still registered with, and is taken over.
 func Secure(path, account, readOnly string) error {
 	a, err := forService(account)
 	if err != nil {
 		return err
 	}
+	before, err := serviceAccounts()
+	if err != nil {
+		return err
+	}
+	owners := a.owners(before)
 	if err := makeDir(path); err != nil {
 		return fmt.Errorf("make state directory: %w", err)
 	}
@@ -29,7 +34,7 @@ func Secure(path, account, readOnly string) error {
 		if err != nil {
 			return err
 		}
-		if f, err := a.list().Judge(p, 0, 0); err != nil {
+		if f, err := owners.Judge(p, 0, 0); err != nil {
 			return err
 		} else if f != nil && f.Owner {
 			return fmt.Errorf("%s is %w: it belongs to %s; %s", p, ErrExposed, f, f.Mend(p))
@@ -41,6 +46,9 @@ func Secure(path, account, readOnly string) error {
 		return a.set(p, rights)
 	})
 }
+
+// owners are those whose files are taken over.
+func (a *accounts) owners(before []*windows.SID) access.List { return append(a.list(), before...) }
 
 // Secured says whether Secure has nothing to do.
 func Secured(path, account, readOnly string) bool {

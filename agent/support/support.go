@@ -61,15 +61,16 @@ func Write(w io.Writer, mask *Mask, host string, now time.Time, parts []Part) (n
 }
 
 func (p Part) bytes() []byte {
-	switch {
-	case p.Err != nil:
-		return fmt.Appendf(slices.Clip(p.Text), "could not be had: %v\n", p.Err)
-	case len(p.Text) > maxPart:
-		rest := p.Text[len(p.Text)-maxPart:]
+	text := p.Text
+	if len(text) > maxPart {
+		rest := text[len(text)-maxPart:]
 		if i := bytes.IndexByte(rest, '\n'); i >= 0 {
 			rest = rest[i+1:]
 		}
-		return append(fmt.Appendf(nil, "(the first %d bytes are left out)\n", len(p.Text)-len(rest)), rest...)
+		text = append(fmt.Appendf(nil, "(the first %d bytes are left out)\n", len(text)-len(rest)), rest...)
 	}
-	return p.Text
+	if p.Err != nil {
+		return fmt.Appendf(slices.Clip(text), "could not be had: %v\n", p.Err)
+	}
+	return text
 }

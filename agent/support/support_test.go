@@ -52,11 +52,12 @@ func TestWrite(t *testing.T) {
 		{Name: "log.txt", Why: "the log", Text: []byte("said hunter2! once\n")},
 		{Name: "status.json", Why: "the status", Err: errors.New("no file for hunter2!")},
 		{Name: "long.txt", Text: []byte(long)},
+		{Name: "half.txt", Text: []byte(long), Err: errors.New("the rest for hunter2!")},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"README.txt", "log.txt", "status.json", "long.txt"}, names); diff != "" {
+	if diff := cmp.Diff([]string{"README.txt", "log.txt", "status.json", "long.txt", "half.txt"}, names); diff != "" {
 		t.Error(diff)
 	}
 	z, err := zip.NewReader(bytes.NewReader(out.Bytes()), int64(out.Len()))
@@ -80,6 +81,9 @@ func TestWrite(t *testing.T) {
 	}
 	if l := texts["long.txt"]; len(l) > maxPart+100 || !strings.HasPrefix(l, "(the first ") || !strings.HasSuffix(l, "\nthe last line\n") {
 		t.Errorf("a long part: %d bytes, from %.60q", len(l), l)
+	}
+	if h := texts["half.txt"]; len(h) > maxPart+200 || !strings.HasSuffix(h, "\nthe last line\ncould not be had: the rest for ***\n") {
+		t.Errorf("a long part that is not whole: %d bytes, to %q", len(h), h[max(0, len(h)-80):])
 	}
 	if r := texts["README.txt"]; !strings.Contains(r, "2026-01-02T03:04:05Z on srv1") || !strings.Contains(r, "status.json") {
 		t.Errorf("README: %s", r)

@@ -21,13 +21,14 @@ func (p *program) checkCommand() *cobra.Command {
 		Use: "check", Short: "Examine this installation, the way to the relay and the APIs", Args: exactly(0, 0, ""),
 		Long: `Examines everything that has to be right for calls to get through, and says of each thing what was tried, what came back and
 what to do: agent.yaml and who can read and write it, the state directory, the agent's key, disk and open files; DNS, proxy,
-TLS and who issued the certificate, the clock, WebSockets; the running agent's links; and of each API DNS, TLS and which
+TLS and who issued the certificate, the clock, WebSockets; the service and the running agent's links; and of each API DNS, TLS and which
 authentication it asks for. An API with a check in agent.yaml (check: GET /health) is called with its own credential, one with as: caller in the name of --caller.
 
 It mends nothing, shows no secret, works before joining, and ends within a minute. Each run asks each API once without a
 credential, and once with it where there is a check: do not repeat it with a wrong password, which can lock the account.
 Run it as the agent's account: as another one it may see other files, another proxy and another Kerberos ticket. With
---as-service root has systemd run it as the service runs: with its account, environment, credentials and bounds.
+--as-service it runs as the service does, with its account, environment and credentials: on Linux root has systemd do that; on Windows the
+service itself does it for an administrator, and one that is stopped is started for that alone and ends again.
 
 With --egress it tries nothing, and lists every host and port that the configuration leads to, and why, as 'policy show
 --network' does.
@@ -48,7 +49,7 @@ Exit codes: 0 all is well, or there are warnings alone; 1 something failed; 2 wr
 	f.StringVar(&o.caller, "caller", "", "call APIs with as: caller in the name of this person (user principal name or SID)")
 	f.StringVar(&o.relay, "relay", "", "examine the way to the relay at this URL: before joining, or before the relay moves")
 	f.BoolVar(&o.json, "json", false, "for scripts: an array of findings")
-	f.BoolVar(&o.asService, "as-service", false, "as the installed service runs; needs root (Linux)")
+	f.BoolVar(&o.asService, "as-service", false, "as the installed service runs; needs root, on Windows an administrator's rights")
 	f.BoolVar(&o.egress, "egress", false, "list where the configuration leads to, and try nothing")
 	c.MarkFlagsMutuallyExclusive("egress", "api")
 	c.MarkFlagsMutuallyExclusive("egress", "as-service")
@@ -97,6 +98,13 @@ func (p *program) examine(ctx context.Context, api, caller, relay string) ([]doc
 			return cmp.Or(p.state, p.getenv("SALLYPORT_STATE"), c.State, agent.DefaultState())
 		},
 		Secrets: p.secrets,
+		Service: func(ctx context.Context) (service.Status, error) {
+			spec, err := p.serviceSpec()
+			if err != nil {
+				return service.Status{}, err
+			}
+			return service.Ask(ctx, spec)
+		},
 	})
 }
 

@@ -39,10 +39,15 @@ func main() {
 
 // exitCode says why the program failed and gives the code.
 func exitCode(err error) int {
+	if err != nil && err.Error() != "" {
+		systemd.Complain(os.Stderr, os.Getenv, "sallyport-agent: "+err.Error())
+	}
+	return codeOf(err)
+}
+
+func codeOf(err error) int {
 	if err == nil {
 		return 0
-	} else if text := err.Error(); text != "" {
-		systemd.Complain(os.Stderr, os.Getenv, "sallyport-agent: "+text)
 	}
 	if e, ok := errors.AsType[exitError](err); ok {
 		return e.code

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sallyport/agent"
+	"sallyport/agent/logfile"
 	"sallyport/agent/secret"
 	"sallyport/agent/state"
 	"sallyport/internal/eventlog"
@@ -35,8 +36,10 @@ type program struct {
 	logLevel string
 	logForm  string
 
-	// events takes the log instead of standard error, which a service of Windows does not have; nil otherwise.
-	events func(slog.Leveler) slog.Handler
+	// logFile keeps the log in place of standard error, and events has the event log take its part, in a service of Windows, which
+	// has neither that nor a journal; nil otherwise.
+	logFile *logfile.File
+	events  func(slog.Leveler) slog.Handler
 	// eventLog takes lines of the record, in a service of Windows; nil otherwise.
 	eventLog eventlog.Sink
 }
@@ -159,22 +162,22 @@ func (p *program) logger(c agent.Log) (*slog.Logger, *slog.LevelVar, error) {
 	if text := cmp.Or(p.logLevel, c.Level, "info"); level.UnmarshalText([]byte(text)) != nil {
 		return nil, nil, fmt.Errorf("log level %q is none of debug, info, warn, error", text)
 	}
-	if p.events != nil {
-		return slog.New(p.events(level)), level, nil
-	}
 	o := &slog.HandlerOptions{Level: level}
 	switch form := cmp.Or(p.logForm, c.Format, "text"); form {
 	case "text":
-		return p.logTo(func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, o) }), level, nil
+		return p.logTo(level, func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, o) }), level, nil
 	case "json":
-		return p.logTo(func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, o) }), level, nil
+		return p.logTo(level, func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, o) }), level, nil
 	default:
 		return nil, nil, fmt.Errorf("log format %q is neither text nor json", form)
 	}
 }
 
 // logTo has the journal know how urgent a line is, where standard error is that.
-func (p *program) logTo(handler func(io.Writer) slog.Handler) *slog.Logger {
+func (p *program) logTo(level slog.Leveler, handler func(io.Writer) slog.Handler) *slog.Logger {
+	if p.logFile != nil {
+		return slog.New(slog.NewMultiHandler(p.events(level), handler(p.logFile)))
+	}
 	if systemd.IsJournal(p.err, p.getenv) {
 		return slog.New(systemd.NewHandler(p.err, handler))
 	}

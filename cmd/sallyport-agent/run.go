@@ -47,6 +47,11 @@ func (p *program) serve(ctx context.Context, up func()) error {
 	if err != nil {
 		return err
 	}
+	if p.logFile != nil {
+		if err := p.logFile.Open(dir); err != nil {
+			log.Warn("the log is in the event log alone", "error", err)
+		}
+	}
 	var id *identity.Identity // with identity.entra there is none of its own
 	if c.Identity.Entra == nil {
 		if id, err = identity.Load(dir); err != nil {

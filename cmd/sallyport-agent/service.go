@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sallyport/agent"
+	"sallyport/agent/identity/entra"
 	"sallyport/installer/linux"
 	"sallyport/internal/service"
 )
@@ -54,6 +55,7 @@ func (p *program) serviceSpec() (service.Spec, error) {
 		Config:           config, DefaultConfig: defaultConfig(), State: state, DefaultState: agent.DefaultState(),
 		First:    "'sallyport-agent join', then 'sallyport-agent service start'",
 		Stop:     stopTime(c),
+		Arc:      c.Identity.Entra != nil && c.Identity.Entra.Credential == entra.Arc,
 		Password: func(ctx context.Context, prompt string) (string, error) { return p.readSecretly(ctx, "", prompt) },
 	}
 	guarded(&spec)

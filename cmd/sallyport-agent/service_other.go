@@ -3,6 +3,8 @@
 package main
 
 import (
+	"log/slog"
+
 	"github.com/spf13/cobra"
 
 	"sallyport/agent"
@@ -15,6 +17,11 @@ func (p *program) withServe(c *cobra.Command) *cobra.Command { return c }
 
 // guarded adds nothing: elsewhere install itself knows the folder's owner.
 func guarded(*service.Spec) {}
+
+// machineLog is nothing: what a schedule of systemd's runs is in the journal with all that it says.
+func (p *program) machineLog() (log *slog.Logger, end func()) {
+	return slog.New(slog.DiscardHandler), func() {}
+}
 
 // openEventLog gives nothing where there is none.
 func (p *program) openEventLog(*agent.Config) (sink eventlog.Sink, end func(), err error) {

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 
 	"github.com/spf13/cobra"
 	winlog "golang.org/x/sys/windows/svc/eventlog"
 
 	"sallyport/agent"
+	"sallyport/agent/logfile"
 	"sallyport/agent/state"
 	"sallyport/agent/update"
 	"sallyport/internal/eventlog"
@@ -49,9 +51,13 @@ func (p *program) serveManaged(ctx context.Context) error {
 	}
 	defer sink.Close()
 	p.eventLog = sink
-	p.events = func(level slog.Leveler) slog.Handler { return eventlog.New(sink, agent.Events(), level) }
+	p.logFile, p.events = new(logfile.File), func(level slog.Leveler) slog.Handler { return eventlog.New(sink, agent.Events(), level) }
+	defer p.logFile.Close()
+	if dir, err := p.openState(); err == nil { // a configuration that is wrong is to be told there too
+		_ = p.logFile.Open(dir) // serve opens it again, and tells what is wrong
+	}
 	p.err = io.Discard // a service has no standard error
-	log := slog.New(p.events(slog.LevelInfo))
+	log := slog.New(slog.NewMultiHandler(p.events(slog.LevelInfo), slog.NewTextHandler(p.logFile, nil)))
 	return service.Serve(ctx, serviceName, func(ctx context.Context, up func()) error {
 		begun := false
 		err := p.serve(ctx, func() { begun = true; up() })
@@ -65,7 +71,39 @@ func (p *program) serveManaged(ctx context.Context) error {
 			log.Error("the agent was ended", "error", err)
 		}
 		return err
+	}, func(ctx context.Context) {
+		if err := p.serveErrand(ctx); err != nil {
+			log.Error("what 'check --as-service' left could not be done", "error", err)
+		}
 	})
+}
+
+// serveErrand examines the installation for an administrator, in the process and with the account of the service.
+func (p *program) serveErrand(ctx context.Context) error {
+	spec, err := p.serviceSpec()
+	if err != nil {
+		return err
+	}
+	return service.ServeErrand(ctx, spec, func(ctx context.Context, args []string, out, complaints io.Writer) int {
+		if len(args) == 0 || args[0] != "check" || slices.Contains(args, "--as-service") {
+			fmt.Fprintln(complaints, "sallyport-agent: the service carries out 'check' alone")
+			return exitUsage
+		}
+		err := run(ctx, args, streams{nil, out, complaints}, p.getenv)
+		if err != nil && err.Error() != "" {
+			fmt.Fprintln(complaints, "sallyport-agent:", err)
+		}
+		return codeOf(err)
+	})
+}
+
+// machineLog is the event log, for a command whose output nobody may see.
+func (p *program) machineLog() (log *slog.Logger, end func()) {
+	sink, err := winlog.Open(serviceName)
+	if err != nil {
+		return slog.New(slog.DiscardHandler), func() {}
+	}
+	return slog.New(eventlog.New(sink, agent.Events(), slog.LevelInfo)), func() { _ = sink.Close() }
 }
 
 // openEventLog gives what the record can be written to, if the configuration wants that. Whoever runs the agent at a prompt has no

@@ -16,6 +16,7 @@ import (
 
 	"sallyport/agent"
 	"sallyport/agent/audit"
+	"sallyport/agent/logfile"
 	"sallyport/agent/state"
 	"sallyport/agent/support"
 	"sallyport/internal/service"
@@ -119,9 +120,18 @@ func (p *program) parts(ctx context.Context, o supportOptions) []support.Part {
 		text, err = service.Journal(ctx, spec, o.since)
 		list = append(list, part("log.txt", fmt.Sprintf("the service's log of the last %s", o.since), text, err))
 	}
+	if dir, err := p.openState(); err == nil {
+		text, err := logfile.Newest(dir, logFileLimit)
+		if !errors.Is(err, fs.ErrNotExist) {
+			list = append(list, part("agent.log", "the newest lines of the service's log files", text, err))
+		}
+	}
 	text, err = p.recorded(ctx, o)
 	return append(list, part("record.txt", "what is on record: starts, stops, policies; calls only if they were asked for", text, err))
 }
+
+// logFileLimit is how much of the log files is collected, in bytes; the archive has the end of it.
+const logFileLimit = 2 << 20
 
 // sessionProxy is what HTTPS_PROXY says to this process; its password is masked with all the rest.
 func sessionProxy() string { return cmp.Or(os.Getenv("HTTPS_PROXY"), os.Getenv("https_proxy"), "none") }

@@ -82,8 +82,18 @@ func (p *program) update(ctx context.Context, o updateOrder) error {
 	if o.within < leastWithin {
 		return exitError{exitUsage, fmt.Errorf("--within: %s is too short for any link (give at least %s)", o.within, leastWithin)}
 	}
-	in, err := p.installation(ctx, o)
-	if err != nil {
+	in := &installation{}
+	err := p.updateThis(ctx, in, o)
+	p.tellUpdate(in, o, err)
+	if _, undone := errors.AsType[*update.RolledBack](err); undone {
+		return exitError{exitRolledBack, err}
+	}
+	return err
+}
+
+// updateThis updates this installation, of which in tells afterwards.
+func (p *program) updateThis(ctx context.Context, in *installation, o updateOrder) error {
+	if err := p.installation(ctx, in, o); err != nil {
 		return err
 	}
 	if !o.dry {
@@ -93,11 +103,26 @@ func (p *program) update(ctx context.Context, o updateOrder) error {
 		}
 		defer unlock()
 	}
-	err = p.updateOf(ctx, in, o)
-	if _, undone := errors.AsType[*update.RolledBack](err); undone {
-		return exitError{exitRolledBack, err}
+	return p.updateOf(ctx, in, o)
+}
+
+// tellUpdate has the machine's log know what came of an update, which nobody may have been there to see: a schedule's. Whoever is
+// asked at a terminal sees what failed.
+func (p *program) tellUpdate(in *installation, o updateOrder, err error) {
+	_, undone := errors.AsType[*update.RolledBack](err)
+	if o.dry || err == nil && in.became == "" || err != nil && !undone && !o.yes {
+		return
 	}
-	return err
+	log, end := p.machineLog()
+	defer end()
+	switch {
+	case undone:
+		log.Warn("an update was rolled back", "cause", err)
+	case err != nil:
+		log.Error("an update failed", "error", err)
+	default:
+		log.Info("the program was updated", "from", in.was, "to", in.became, "program", in.Program)
+	}
 }
 
 func nonEmpty(words ...string) (list []string) {
@@ -113,36 +138,37 @@ func nonEmpty(words ...string) (list []string) {
 type installation struct {
 	update.Updater
 	signers []string
+	// was and became are the versions of an update that is done.
+	was, became string
 }
 
-// installation is this one: the program that runs here, which must be the service's.
-func (p *program) installation(ctx context.Context, o updateOrder) (*installation, error) {
+// installation finds out about this one: the program that runs here, which must be the service's.
+func (p *program) installation(ctx context.Context, in *installation, o updateOrder) error {
 	path, err := service.OwnProgram()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if manager, how := update.Managed(ctx, path); manager != "" && !o.force {
-		return nil, fmt.Errorf("%s was installed by %s, whose next upgrade would undo this: update with it (%s), or use --force", path, manager, how)
+		return fmt.Errorf("%s was installed by %s, whose next upgrade would undo this: update with it (%s), or use --force", path, manager, how)
 	}
 	if !o.dry {
 		if err := service.CheckProgram(path); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	spec, err := p.serviceSpec()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	in := &installation{}
 	if o.key == "" && !o.goBack { // else a broken configuration keeps nobody from an update that mends it
 		if in.signers, err = p.releaseSigners(); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	in.Program, in.Service, in.Life, in.WithoutLink = path, machineService{spec, path}, p.life, o.withoutLink
 	in.Within, in.AnyPublisher = o.within, o.force
 	in.Say = func(step string) { fmt.Fprintln(p.out, step) }
-	return in, nil
+	return nil
 }
 
 // lockUpdate keeps a second update away while one is under way.
@@ -253,7 +279,11 @@ func (p *program) updateOf(ctx context.Context, in *installation, o updateOrder)
 	if err := p.mayGoOn(ctx, o); err != nil {
 		return err
 	}
-	return mayForce(in.Update(ctx, from, pkg.Version, next))
+	if err := in.Update(ctx, from, pkg.Version, next); err != nil {
+		return mayForce(err)
+	}
+	in.was, in.became = from, pkg.Version
+	return nil
 }
 
 // mayForce tells the way around where there is one.
@@ -292,7 +322,10 @@ func (p *program) updateBack(ctx context.Context, in *installation, o updateOrde
 	if err := p.mayGoOn(ctx, o); err != nil {
 		return err
 	}
-	_, err = in.Back(ctx, from)
+	to, err := in.Back(ctx, from)
+	if err == nil {
+		in.was, in.became = from, to
+	}
 	return err
 }
 

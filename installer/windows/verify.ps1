@@ -5,7 +5,8 @@ Says item by item whether the Sallyport agent is installed on this Windows as it
 
 .DESCRIPTION
 It changes nothing, unless -Disrupt is given: then it ends the agent's process once, to see whether Windows starts it again, and
-restarts the service, to see how long a drain takes. Run it as administrator, in Windows PowerShell 5.1 or later.
+restarts the service, to see how long a drain takes. A service that is stopped is started for the time of a check alone. Run it as
+administrator, in Windows PowerShell 5.1 or later.
 
 Exit codes: 0 nothing failed, 1 something failed, 2 it could not begin (no administrator, no service).
 
@@ -13,8 +14,8 @@ Exit codes: 0 nothing failed, 1 something failed, 2 it could not begin (no admin
 The name of an API in agent.yaml that has a check (check: GET /health): it is called, with its sign-on.
 
 .PARAMETER Caller
-A person (user principal name or SID) in whose name an API with as: caller is called; with -Api. The call is made as whoever runs
-this, which tries the way with a keytab or a secret. For the way by Windows, run it in a console of the service's account, or use -Url.
+A person (user principal name or SID) in whose name an API with as: caller is called; with -Api. The service itself makes the call, with
+the rights of its account.
 
 .PARAMETER Url
 The URL of an operation of a connector at the relay that needs no key: it is called, and so the running service has to sign on.
@@ -44,6 +45,7 @@ $System = 'S-1-5-18'
 $Administrators = 'S-1-5-32-544'
 $TrustedInstaller = 'S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464'
 $Results = New-Object System.Collections.ArrayList
+try { [Console]::OutputEncoding = [Text.Encoding]::UTF8 } catch { Write-Verbose 'no console' } # the agent writes UTF-8
 
 function Add-Result([string]$Item, [string]$Status, [string]$Detail) {
     $null = $Results.Add([pscustomobject]@{ item = $Item; status = $Status; detail = $Detail })
@@ -200,6 +202,14 @@ Test-Item 'the account may act for callers by Windows (as: caller without a key)
     catch { throw "$($_.Exception.Message); needed unless the APIs with as: caller name a keytab or a secret" }
     'SeTcbPrivilege, SeImpersonatePrivilege'
 }
+Test-Item 'the account may ask Azure Arc for tokens' {
+    $file = Join-Path $Folder 'agent.yaml'
+    if (-not (Test-Path -LiteralPath $file)) { return }
+    if (-not (Select-String -LiteralPath $file -Pattern 'credential:\s*[''"]?arc\b' -Quiet)) { return }
+    $members = @(Get-LocalGroupMember -Group 'Hybrid agent extension applications' | ForEach-Object { $_.SID.Value })
+    if ($members -notcontains $accountSid) { throw "$account is not in the group 'Hybrid agent extension applications'" }
+    "$account is in the group"
+}
 Test-Item 'it is restarted after a failure' {
     $said = (& sc.exe qfailure $Name) -join "`n"
     if ([regex]::Matches($said, '5000').Count -lt 2) { throw $said }
@@ -251,11 +261,14 @@ Test-Item 'the event log knows the source' {
     $file
 }
 Test-Item 'the event log has the start and the link' {
-    $events = @(Get-WinEvent -FilterHashtable @{ LogName = 'Application'; ProviderName = $Name } -MaxEvents 500)
-    foreach ($id in 100, 120) { if (@($events | Where-Object { $_.Id -eq $id }).Count -eq 0) { throw "there is no event $id" } }
-    if ($events[0].Message -match 'cannot be found') { throw 'the text of the events is not found' }
-    $bad = @($events | Where-Object { $_.LevelDisplayName -eq 'Error' -and $_.TimeCreated -gt (Get-Date).AddDays(-1) })
-    "$($events.Count) events, $($bad.Count) errors since yesterday"
+    foreach ($id in 100, 120) {
+        $last = Get-WinEvent -FilterHashtable @{ LogName = 'Application'; ProviderName = $Name; Id = $id } -MaxEvents 1 -ErrorAction SilentlyContinue
+        if ($null -eq $last) { throw "there is no event $id" }
+        if ($last.Message -notmatch 'agent starts|link up') { throw "the text of event $id is: $($last.Message)" }
+    }
+    $since = (Get-Date).AddDays(-1)
+    $bad = @(Get-WinEvent -FilterHashtable @{ LogName = 'Application'; ProviderName = $Name; Level = 2; StartTime = $since } -ErrorAction SilentlyContinue)
+    "$($bad.Count) errors since yesterday"
 }
 
 # --- it runs ------------------------------------------------------------------------------------------------------------------------
@@ -269,10 +282,12 @@ Test-Item 'it runs, as its account' {
 }
 Test-Item 'it listens nowhere' {
     if ($service.State -ne 'Running') { throw 'it does not run' }
-    $tcp = @(Get-NetTCPConnection -OwningProcess $service.ProcessId -State Listen -ErrorAction SilentlyContinue)
+    # metrics.listen of agent.yaml can only be a loopback address.
+    $tcp = @(Get-NetTCPConnection -OwningProcess $service.ProcessId -State Listen -ErrorAction SilentlyContinue |
+        Where-Object { $_.LocalAddress -ne '127.0.0.1' -and $_.LocalAddress -ne '::1' })
     $udp = @(Get-NetUDPEndpoint -OwningProcess $service.ProcessId -ErrorAction SilentlyContinue)
-    if ($tcp.Count + $udp.Count -gt 0) { throw "it listens: $($tcp.LocalPort) $($udp.LocalPort)" }
-    'no TCP listener, no UDP endpoint'
+    if ($tcp.Count + $udp.Count -gt 0) { throw "it listens: $(@($tcp) + @($udp) | ForEach-Object { "$($_.LocalAddress):$($_.LocalPort)" })" }
+    'no TCP listener beyond loopback, no UDP endpoint'
 }
 Test-Item 'the machine trusts its domain' {
     if (-not (Get-CimInstance Win32_ComputerSystem).PartOfDomain) { return }
@@ -285,13 +300,16 @@ Test-Item 'the machine trusts its domain' {
 function Invoke-Agent([string[]]$Arguments) {
     if ($exe -eq '') { throw 'where the program lies is not known' }
     $ErrorActionPreference = 'Continue' # what it says on standard error is no exception
-    $said = (& $exe @Arguments 2>$null) -join "`n"
-    [pscustomobject]@{ Code = $LASTEXITCODE; Said = $said }
+    $all = @(& $exe @Arguments 2>&1)
+    $code = $LASTEXITCODE
+    $complaints = @($all | Where-Object { $_ -is [System.Management.Automation.ErrorRecord] })
+    $said = @($all | Where-Object { $_ -isnot [System.Management.Automation.ErrorRecord] })
+    [pscustomobject]@{ Code = $code; Said = $said -join "`n"; Complaint = $complaints -join ' ' }
 }
 
 Test-Item 'where the configuration leads, and through which proxy' {
     $ran = Invoke-Agent @('check', '--egress', '--json')
-    if ($ran.Code -ne 0) { throw "exit code $($ran.Code)" }
+    if ($ran.Code -ne 0) { throw "exit code $($ran.Code): $($ran.Complaint)" }
     foreach ($to in @($ran.Said | ConvertFrom-Json) | ForEach-Object { $_ }) {
         $via = if ($to.PSObject.Properties['via']) { " via $($to.via)" } else { '' }
         '{0}:{1}{2}' -f $to.host, $to.port, $via
@@ -299,17 +317,47 @@ Test-Item 'where the configuration leads, and through which proxy' {
 }
 Test-Item 'the system''s own proxy setting (WinHTTP)' { ((& netsh.exe winhttp show proxy) -join ' ') -replace '\s+', ' ' }
 
-$check = @('check', '--json')
+# By the service's own process, and so with its account, whatever kind of account that is.
+$check = @('check', '--as-service', '--json')
 if ($Api) { $check += '--api', $Api }
 if ($Caller) { $check += '--caller', $Caller }
 try {
-    foreach ($finding in @((Invoke-Agent $check).Said | ConvertFrom-Json) | ForEach-Object { $_ }) {
+    $ran = Invoke-Agent $check
+    if ($ran.Said -eq '') { throw "exit code $($ran.Code): $($ran.Complaint)" }
+    foreach ($finding in @($ran.Said | ConvertFrom-Json) | ForEach-Object { $_ }) {
         $status = @{ ok = 'PASS'; fail = 'FAIL'; warn = 'WARN'; skip = 'SKIP' }[$finding.status]
         $do = if ($finding.PSObject.Properties['do'] -and $finding.do) { " -> $($finding.do)" } else { '' }
-        Add-Result "check (as $($identity.Name)) $($finding.id)" $status "$($finding.found)$do"
+        Add-Result "check (as $account) $($finding.id)" $status "$($finding.found)$do"
     }
 }
-catch { Add-Result 'sallyport-agent check' 'FAIL' $_.Exception.Message }
+catch { Add-Result 'sallyport-agent check --as-service' 'FAIL' $_.Exception.Message }
+
+# Read-Entry gives the text of a file in a zip archive.
+function Read-Entry([string]$Archive, [string]$Entry) {
+    Add-Type -AssemblyName System.IO.Compression.FileSystem
+    $zip = [System.IO.Compression.ZipFile]::OpenRead($Archive)
+    try {
+        $reader = [System.IO.StreamReader]::new($zip.GetEntry($Entry).Open()) # UTF-8
+        $reader.ReadToEnd()
+    }
+    finally { $zip.Dispose() }
+}
+
+Test-Item 'the archive for who helps has the newest event and the log file' {
+    $last = Get-WinEvent -FilterHashtable @{ LogName = 'Application'; ProviderName = $Name } -MaxEvents 1
+    $archive = Join-Path $env:TEMP ('sallyport-{0}.zip' -f [guid]::NewGuid())
+    try {
+        $hours = [Math]::Ceiling(((Get-Date) - $last.TimeCreated).TotalHours) + 1
+        $ran = Invoke-Agent @('support-bundle', '--out', $archive, '--since', "${hours}h")
+        if ($ran.Code -ne 0) { throw "exit code $($ran.Code): $($ran.Complaint)" }
+        $log = Read-Entry $archive 'log.txt'
+        $wanted = $last.TimeCreated.ToUniversalTime().ToString('yyyy-MM-ddTHH:mm:ss', [Globalization.CultureInfo]::InvariantCulture) + 'Z'
+        if ($log -notmatch "(?m)^$wanted \S+ +$Name $($last.Id) ") { throw "log.txt has no event $($last.Id) of $wanted; it ends: $($log.Substring([Math]::Max(0, $log.Length - 300)))" }
+        if ((Read-Entry $archive 'agent.log') -notmatch 'msg=|"msg"') { throw 'agent.log is empty' }
+        "event $($last.Id) of $wanted"
+    }
+    finally { Remove-Item -LiteralPath $archive -ErrorAction SilentlyContinue }
+}
 
 Test-Item 'a call through the relay, with the sign-on of the running service' {
     if (-not $Url) { return }
@@ -332,7 +380,9 @@ function Wait-Until([int]$Seconds, [scriptblock]$Block) {
 Test-Item 'Windows starts it again when it dies' {
     if (-not $Disrupt) { return }
     $before = (Get-CimInstance Win32_Service -Filter "Name='$Name'").ProcessId
-    Stop-Process -Id $before -Force
+    # taskkill takes the right to end processes of other accounts, which administrators have and do not use unasked.
+    $null = & taskkill.exe /F /PID $before
+    if ($LASTEXITCODE -ne 0) { throw "taskkill could not end process $before" }
     $begun = Get-Date
     $back = Wait-Until 60 { $now = Get-CimInstance Win32_Service -Filter "Name='$Name'"; $now.State -eq 'Running' -and $now.ProcessId -ne $before }
     if (-not $back) { throw 'not within 60 s' }

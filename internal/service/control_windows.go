@@ -83,7 +83,9 @@ func begin(ctx context.Context, s Spec) error {
 		if r.runs() {
 			return nil
 		}
-		if err := r.Start(); err != nil && !errors.Is(err, windows.ERROR_SERVICE_ALREADY_RUNNING) {
+		if err := r.Start(); errors.Is(err, windows.ERROR_SERVICE_LOGON_FAILED) {
+			return explain(logonFailure(ctx, s))
+		} else if err != nil && !errors.Is(err, windows.ERROR_SERVICE_ALREADY_RUNNING) {
 			return explain(err)
 		}
 		first, err := r.await(ctx, startLimit, func(state svc.State) bool { return state == svc.Running || state == svc.Stopped })
@@ -102,7 +104,7 @@ func begin(ctx context.Context, s Spec) error {
 			return err
 		}
 		if last.State != svc.Running || last.ProcessId != first.ProcessId {
-			return fmt.Errorf("it does not stay up: %s", ended(s, last))
+			return fmt.Errorf("it does not stay up: %s", ended(ctx, s, last))
 		}
 		return nil
 	})
@@ -160,9 +162,11 @@ func states(state svc.State) string {
 }
 
 // ended says how a service ended that should run.
-func ended(s Spec, status svc.Status) string {
+func ended(ctx context.Context, s Spec, status svc.Status) string {
 	look := "; 'Get-WinEvent -MaxEvents 5 -ProviderName " + s.Name + "' says why"
 	switch code := windows.Errno(status.Win32ExitCode); {
+	case code == windows.ERROR_SERVICE_LOGON_FAILED:
+		return explain(logonFailure(ctx, s)).Error()
 	case code == windows.ERROR_SERVICE_SPECIFIC_ERROR:
 		return fmt.Sprintf("it ended with %d%s", status.ServiceSpecificExitCode, look)
 	case code != 0:
@@ -172,7 +176,7 @@ func ended(s Spec, status svc.Status) string {
 }
 
 // Ask says how the service is.
-func Ask(_ context.Context, s Spec) (Status, error) {
+func Ask(ctx context.Context, s Spec) (Status, error) {
 	if s.WindowsArguments == nil {
 		return Status{}, ready(s, true)
 	}
@@ -196,6 +200,9 @@ func Ask(_ context.Context, s Spec) (Status, error) {
 	}
 	st.Automatic, st.Account, st.Command = r.start == windows.SERVICE_AUTO_START, r.account, r.command
 	st.State, st.PID = states(now.State), int(now.ProcessId)
+	if now.State == svc.StartPending && st.PID == os.Getpid() { // this process, which serves nobody: it is on an errand
+		st.State, st.Detail = Stopped, "it does not run; it was started for this alone"
+	}
 	if now.State != svc.Stopped {
 		return st, nil
 	}
@@ -205,7 +212,7 @@ func Ask(_ context.Context, s Spec) (Status, error) {
 	case err != nil:
 		st.Detail = "it waits for its configuration " + s.Config
 	case code != 0 && code != windows.ERROR_SERVICE_NEVER_STARTED:
-		st.State, st.Detail = Failed, ended(s, now)
+		st.State, st.Detail = Failed, ended(ctx, s, now)
 	}
 	return st, nil
 }

@@ -143,16 +143,30 @@ func Install(ctx context.Context, w io.Writer, s Spec, dry bool) error {
 	if _, err := os.Stat(s.Config); err != nil {
 		fmt.Fprintf(w, "It starts once it is configured: %s\n", s.First)
 	}
+	if _, err := planArc(want.Spec); errors.Is(err, errArcAbsent) {
+		fmt.Fprintf(w, "It cannot ask Azure Arc for tokens yet: %v.\n", err)
+	}
 	return nil
 }
 
-// plan says what has to be done so that the service is there and runs.
+// plan says what has to be done so that the service is there and runs. The folder changes hands while nothing uses it: what one
+// account made meanwhile the next would not trust.
 func plan(m *mgr.Mgr, s wanted, now *registered) ([]step, error) {
 	steps, err := planAccount(s.Spec)
 	if err != nil {
 		return nil, err
 	}
-	changed := false
+	runs := now != nil && now.runs()
+	if runs && !sameAccount(now.account, s.Account) {
+		steps = append([]step{{"drain and stop it", func(ctx context.Context) error { return end(ctx, s.Spec) }}}, steps...)
+		runs = false
+	}
+	arc, err := planArc(s.Spec)
+	if err != nil && !errors.Is(err, errArcAbsent) {
+		return nil, err
+	}
+	steps = append(steps, arc...)
+	changed := len(arc) > 0 // a group counts from a start on
 	if more := planRegistration(m, s, now); len(more) > 0 {
 		steps, changed = append(steps, more...), true
 	}
@@ -164,7 +178,7 @@ func plan(m *mgr.Mgr, s wanted, now *registered) ([]step, error) {
 		return steps, nil // nothing to run yet
 	}
 	switch {
-	case now == nil || !now.runs():
+	case !runs:
 		steps = append(steps, step{"start it", func(ctx context.Context) error { return begin(ctx, s.Spec) }})
 	case changed:
 		steps = append(steps, step{"restart it", func(ctx context.Context) error {
@@ -250,11 +264,12 @@ func (r *registered) change(s wanted, command string) error {
 		}
 		texts[i] = p
 	}
-	if s.password == "" {
+	switch {
+	case s.password != "":
+	case sameAccount(r.account, s.Account):
+		texts[2], texts[3] = nil, nil // it keeps its password
+	case !hasPrefix(s.Account, builtin): // those have an empty one; virtual and managed accounts must be given none
 		texts[3] = nil
-		if sameAccount(r.account, s.Account) {
-			texts[2] = nil // and keeps its password
-		}
 	}
 	block := []uint16{}
 	for _, one := range needs(s.Account) {

@@ -3,7 +3,9 @@ package service
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/windows"
@@ -19,9 +21,10 @@ const (
 
 // Serve runs a program for the service manager, which has started it: run until it returns, with a context that ends when
 // the service is stopped or the machine shuts down. The manager takes it for running once run has called up. The error is
-// run's own; a service whose run ends without having been told to has failed, and is started again.
-func Serve(ctx context.Context, name string, run func(ctx context.Context, up func()) error) error {
-	h := &handler{ctx: ctx, run: run}
+// run's own; a service whose run ends without having been told to has failed, and is started again. errand is called when
+// RunAs has left an order, once at a time.
+func Serve(ctx context.Context, name string, run func(ctx context.Context, up func()) error, errand func(ctx context.Context)) error {
+	h := &handler{ctx: ctx, run: run, errand: errand}
 	err := svc.Run(name, h)
 	if errors.Is(err, windows.ERROR_FAILED_SERVICE_CONTROLLER_CONNECT) {
 		return errors.New("this is for Windows' service manager; by hand, 'run' does the same")
@@ -30,19 +33,26 @@ func Serve(ctx context.Context, name string, run func(ctx context.Context, up fu
 }
 
 type handler struct {
-	ctx context.Context //nolint:containedctx // svc.Run has no other way to hand it on
-	run func(ctx context.Context, up func()) error
-	err error
+	ctx    context.Context //nolint:containedctx // svc.Run has no other way to hand it on
+	run    func(ctx context.Context, up func()) error
+	errand func(ctx context.Context)
+	err    error
 }
 
 // Execute implements svc.Handler.
-func (h *handler) Execute(_ []string, requests <-chan svc.ChangeRequest, say chan<- svc.Status) (specific bool, code uint32) {
+func (h *handler) Execute(args []string, requests <-chan svc.ChangeRequest, say chan<- svc.Status) (specific bool, code uint32) {
 	say <- svc.Status{State: svc.StartPending, WaitHint: millis(startHint)}
 	ctx, cancel := context.WithCancel(h.ctx)
+	errands := &errands{do: h.errand}
+	defer errands.Wait()
 	defer cancel()
+	run, alone := h.run, slices.Contains(args, errandStart)
+	if alone { // it never says that it is up: nobody is to take it for the agent
+		run = func(ctx context.Context, _ func()) error { h.errand(ctx); return nil }
+	}
 	up, done := make(chan struct{}), make(chan error, 1)
-	go func() { done <- h.run(ctx, sync.OnceFunc(func() { close(up) })) }() // ends before Execute does
-	state, hint, point, told := svc.StartPending, startHint, uint32(0), false
+	go func() { done <- run(ctx, sync.OnceFunc(func() { close(up) })) }() // ends before Execute does
+	state, hint, point, told := svc.StartPending, startHint, uint32(0), alone && !slices.Contains(args, errandAgain)
 	tick := time.NewTicker(wordEvery)
 	defer tick.Stop()
 	for {
@@ -68,6 +78,8 @@ func (h *handler) Execute(_ []string, requests <-chan svc.ChangeRequest, say cha
 			switch r.Cmd {
 			case svc.Interrogate:
 				say <- r.CurrentStatus
+			case errandControl:
+				errands.begin(ctx)
 			case svc.Stop, svc.Shutdown, svc.PreShutdown:
 				told, state, hint, point = true, svc.StopPending, stopHint, 1
 				say <- svc.Status{State: state, CheckPoint: point, WaitHint: millis(hint)}
@@ -75,6 +87,23 @@ func (h *handler) Execute(_ []string, requests <-chan svc.ChangeRequest, say cha
 			}
 		}
 	}
+}
+
+// errands are carried out one at a time, beside the rest.
+type errands struct {
+	do   func(ctx context.Context)
+	busy atomic.Bool
+	sync.WaitGroup
+}
+
+func (e *errands) begin(ctx context.Context) {
+	if !e.busy.CompareAndSwap(false, true) {
+		return
+	}
+	e.Go(func() {
+		defer e.busy.Store(false)
+		e.do(ctx)
+	})
 }
 
 func millis(d time.Duration) uint32 { return uint32(d / time.Millisecond) }

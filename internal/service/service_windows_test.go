@@ -3,11 +3,18 @@ package service
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/windows"
 	"golang.org/x/sys/windows/svc"
+
+	"sallyport/internal/eventlog"
 )
 
 func TestAccounts(t *testing.T) {
@@ -188,6 +195,135 @@ func TestEndUntoldIsAFailure(t *testing.T) {
 		}
 		if code := <-end; code == 0 {
 			t.Errorf("an end with %v looks like one in good order", err)
+		}
+	}
+}
+
+// An order is carried out beside the rest, one at a time, and is waited for when the service stops.
+func TestErrandOfAServiceThatRuns(t *testing.T) {
+	t.Parallel()
+	begun, end := make(chan struct{}, 10), make(chan struct{})
+	h := &handler{
+		ctx: context.Background(),
+		run: func(ctx context.Context, up func()) error { up(); <-ctx.Done(); return nil },
+		errand: func(ctx context.Context) {
+			begun <- struct{}{}
+			<-ctx.Done()
+			<-end
+		},
+	}
+	requests, said, ended := make(chan svc.ChangeRequest), make(chan svc.Status, 100), make(chan uint32, 1)
+	go func() { _, code := h.Execute([]string{"sallyport-agent"}, requests, said); ended <- code }()
+	for s := range said {
+		if s.State == svc.Running {
+			break
+		}
+	}
+	requests <- svc.ChangeRequest{Cmd: errandControl}
+	<-begun
+	requests <- svc.ChangeRequest{Cmd: errandControl} // while the first is under way
+	requests <- svc.ChangeRequest{Cmd: svc.Stop}
+	select {
+	case code := <-ended:
+		t.Fatalf("it ended with %d before its errand had", code)
+	case <-time.After(200 * time.Millisecond):
+	}
+	close(end)
+	if code := <-ended; code != 0 {
+		t.Errorf("it ended with %d", code)
+	}
+	if len(begun) != 0 {
+		t.Error("two errands were under way")
+	}
+}
+
+// A service that is started for an errand alone never runs the agent, is never taken for running, and ends as it was before.
+func TestErrandOfAServiceThatIsStopped(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		args []string
+		want uint32
+	}{
+		{[]string{"sallyport-agent", errandStart}, 0},
+		{[]string{"sallyport-agent", errandStart, errandAgain}, 1},
+	} {
+		did := 0
+		h := &handler{
+			ctx:    context.Background(),
+			run:    func(context.Context, func()) error { t.Error("the agent was run"); return nil },
+			errand: func(context.Context) { did++ },
+		}
+		said := make(chan svc.Status, 10)
+		_, code := h.Execute(c.args, make(chan svc.ChangeRequest), said)
+		close(said)
+		for s := range said {
+			if s.State == svc.Running {
+				t.Error("it was said to run")
+			}
+		}
+		if code != c.want || did != 1 {
+			t.Errorf("%q: %d errands, and it ended with %d, want %d", c.args, did, code, c.want)
+		}
+	}
+}
+
+// What the service is told goes there and back by the folder, for which it trusts administrators and itself alone.
+func TestErrandInItsFolder(t *testing.T) {
+	t.Parallel()
+	s := Spec{Name: "sallyport-agent", State: t.TempDir()}
+	if err := ServeErrand(t.Context(), s, nil); err == nil {
+		t.Error("an order that is not there was carried out")
+	}
+	dir, err := makeErrand(s, `NT SERVICE\sallyport-agent`, []string{"check", "--json"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := makeErrand(s, `NT SERVICE\sallyport-agent`, nil); err == nil || !strings.Contains(err.Error(), "already") {
+		t.Errorf("a second order beside the first: %v", err)
+	}
+	err = ServeErrand(t.Context(), s, func(_ context.Context, args []string, out, complaints io.Writer) int {
+		fmt.Fprint(out, args)
+		fmt.Fprint(complaints, "ä\xff")
+		return 3
+	})
+	var got result
+	if err := errors.Join(err, readJSON(filepath.Join(dir, resultFile), &got)); err != nil {
+		t.Fatal(err)
+	}
+	if got.Code != 3 || string(got.Out) != "[check --json]" || string(got.Complaints) != "ä\xff" {
+		t.Errorf("%+v", got)
+	}
+	if err := removeErrand(dir); err != nil {
+		t.Error(err)
+	}
+	old := time.Now().Add(-2 * errandLimit)
+	if dir, err = makeErrand(s, "CORP\\not-there", nil); err == nil {
+		err = os.Chtimes(dir, old, old)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = makeErrand(s, `NT SERVICE\sallyport-agent`, nil); err != nil {
+		t.Errorf("one that was cut off keeps the next away: %v", err)
+	}
+}
+
+// Error 1069 keeps to itself why an account could not log on; the service manager's events say it.
+func TestReasonOfAFailedLogon(t *testing.T) {
+	t.Parallel()
+	s := Spec{Name: "sallyport-agent", Display: "Sallyport agent"}
+	for _, c := range []struct {
+		event eventlog.Past
+		want  windows.Errno
+	}{
+		{eventlog.Past{ID: 7038, Data: []string{"sallyport-agent", `CORP\svc`, "%%1326"}}, 1326},
+		{eventlog.Past{ID: 7041, Data: []string{"Sallyport agent", `CORP\svc`}}, 1385},
+		{eventlog.Past{ID: 7038, Data: []string{"other", `CORP\svc`, "%%1326"}}, 0},
+		{eventlog.Past{ID: 7038, Data: []string{"sallyport-agent", `CORP\svc`, "Anmeldefehler"}}, 0},
+		{eventlog.Past{ID: 7036, Data: []string{"Sallyport agent", "stopped"}}, 0},
+	} {
+		if got := logonCode(c.event, s); got != c.want {
+			t.Errorf("%v: %d, want %d", c.event, got, c.want)
 		}
 	}
 }

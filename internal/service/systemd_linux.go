@@ -54,6 +54,9 @@ func Install(ctx context.Context, w io.Writer, s Spec, dry bool) error {
 	if _, err := os.Stat(s.Config); err != nil {
 		fmt.Fprintf(w, "It starts once it is configured: %s\n", s.First)
 	}
+	if _, absent := planArc(ctx, s); absent {
+		fmt.Fprintln(w, arcAbsent)
+	}
 	return nil
 }
 
@@ -67,6 +70,8 @@ func plan(ctx context.Context, s Spec, program string) ([]step, error) {
 	if err != nil {
 		return nil, err
 	}
+	arc, _ := planArc(ctx, s)
+	unit = append(unit, arc...) // a group, too, counts from a start on
 	steps = append(steps, unit...)
 	now, err := show(ctx, s)
 	if err != nil {

@@ -250,6 +250,20 @@ eventually 20 call
 says 'Nothing to do' sallyport-agent service install
 step "another account gets the folder, and the next install keeps it"
 
+cp /etc/sallyport/agent.yaml joined.yaml
+printf 'identity: {entra: {credential: arc, scope: "api://sallyport/.default", relay_key: "sha256:%s"}}\n' "$(printf 'A%.0s' $(seq 43))" >>/etc/sallyport/agent.yaml
+sallyport-agent config check /etc/sallyport/agent.yaml >/dev/null
+says 'There is no group himds' sallyport-agent service install
+groupadd --system himds
+says 'let svc-orders ask Azure Arc for tokens' sallyport-agent service install
+id --name --groups svc-orders | grep -qw himds || fail "the account is not in the group: $(id svc-orders)"
+grep -qw "^Groups:.*$(getent group himds | cut -d: -f3)" "/proc/$(value pid)/status" || fail "the service is not in the group: $(grep Groups "/proc/$(value pid)/status")"
+says 'Nothing to do' sallyport-agent service install
+mv joined.yaml /etc/sallyport/agent.yaml
+sallyport-agent service restart >/dev/null
+eventually 20 call
+step "with Azure Arc the account joins the group that may ask for tokens"
+
 # --- what others wrote ----------------------------------------------------------------------------------------------------
 
 unit=/etc/systemd/system/sallyport-agent.service

@@ -18,7 +18,7 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-traces() { tail -n 30 "$work"/*.log 2>/dev/null >&2 || true; }
+traces() { tail -n 30 "$work"/*.log >&2 2>/dev/null || true; }
 step() { echo "ok  $*"; }
 fail() { echo "FAILED: $*" >&2; traces; exit 1; }
 eventually() { # SECONDS CMD...

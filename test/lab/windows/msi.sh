@@ -68,7 +68,7 @@ PYTHON
 ! verify "$work/changed.msi" || fail "a changed byte of the package is not found"
 ! verify "$(package 1.0.0)" || fail "the package that was not signed has a signature"
 python3 -m zipfile -e "$work"/new/*.zip "$work/zip"
-for file in sallyport-agent.exe install.ps1 agent.example.yaml CHANGELOG.md; do
+for file in sallyport-agent.exe install.ps1 verify.ps1 agent.example.yaml CHANGELOG.md; do
   [ -s "$work/zip/sallyport-agent-1.1.0-windows-amd64/$file" ] || fail "the zip has no $file"
 done
 verify "$work/zip/sallyport-agent-1.1.0-windows-amd64/sallyport-agent.exe" || fail "the program's signature is not right"
@@ -147,3 +147,13 @@ msi /x 1.1.0 PURGE=1
 eventually 30 gone
 [ ! -e "$folder" ] || fail "PURGE=1 left $(ls -R "$folder")"
 step "installed again it serves at once; removed with PURGE=1 nothing of it is left"
+
+msi /i 1.1.0
+relay gateway join plant1 --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["join"])' >"$work/second.txt"
+code 0 windows "$agent" setup --join-file "$(dos "$work/second.txt")" --name orders --url "http://127.0.0.1:$API" --auth none \
+  --allow 'GET /**' --check 'GET /hello' --service yes --yes
+eventually 30 call
+code 0 windows "$agent" check --as-service
+msi /x 1.1.0 PURGE=1
+eventually 30 gone
+step "from the package to the first call in two commands: msiexec, setup; and the service finds nothing wrong with itself"

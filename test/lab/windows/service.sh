@@ -30,6 +30,8 @@ code 1 agent service install --account 'NT SERVICE\other'
 said 'another service'
 code 1 agent service run
 said "service manager; by hand"
+code 1 agent check --as-service
+said 'not installed'
 mkdir -p "$WINEPREFIX/drive_c/open" && chmod 777 "$WINEPREFIX/drive_c/open" && cp "$programs/sallyport-agent.exe" "$WINEPREFIX/drive_c/open/"
 code 1 windows 'C:\open\sallyport-agent.exe' service install
 said 'put the program where only administrators can write'
@@ -86,12 +88,22 @@ said 'nltest'
 who=$(windows whoami | tr -d '\r')
 printf 'P4ss word!' | agent service install --account "$who" >"$work/code.out" 2>&1 || fail "$(cat "$work/code.out")"
 said 'the right to log on as a service'
+head -n 1 "$work/code.out" | grep -q 'done: drain and stop it' || fail "the folder changes hands while the service uses it: $(cat "$work/code.out")"
 grep -q 'P4ss' "$work/code.out" && fail "the password was shown"
 [ "$(value account)" = "$who" ] || fail "$(agent service status)"
+code 0 agent service install --account 'NT AUTHORITY\LocalService'
+[ "$(value account)" = 'NT AUTHORITY\LocalService' ] || fail "$(agent service status)"
 code 0 agent service install --account 'NT SERVICE\sallyport-agent'
 [ "$(value account)" = 'NT SERVICE\sallyport-agent' ] || fail "$(agent service status)"
 eventually 30 call
 step "install again does nothing, mends what is half done, and changes the account"
+
+cp "$folder/agent.yaml" "$work/joined.yaml"
+printf 'identity: {entra: {credential: arc, scope: "api://sallyport/.default", relay_key: "sha256:%s"}}\n' "$(printf 'A%.0s' $(seq 43))" >>"$folder/agent.yaml"
+code 0 agent service install --dry-run
+grep -q 'ask Azure Arc for tokens' "$work/code.out" || fail "it does not speak of Azure Arc: $(cat "$work/code.out")"
+cp "$work/joined.yaml" "$folder/agent.yaml"
+step "with Azure Arc the account is to join the group that may ask for tokens"
 
 # --- start, stop, faults -----------------------------------------------------------------------------------------------------
 
@@ -120,11 +132,65 @@ code 0 agent service start
 eventually 30 call
 step "start, stop and restart, twice too; a stop drains; a start that fails is told"
 
+# --- as the service ------------------------------------------------------------------------------------------------------------
+
+finding() { # ID STATUS: of the last 'check --json' in $work/code.out
+  python3 -c 'import json, sys
+f = [f for f in json.load(open(sys.argv[1])) if f["id"] == sys.argv[2]]
+sys.exit(not f or f[0]["status"] != sys.argv[3])' "$work/code.out" "$1" "$2" || fail "$1 is not $2: $(cat "$work/code.out")"
+}
+as_service() { agent check --json "$@"; }
+sed -i "s,^    auth: none,&\n    check: GET /hello," "$folder/agent.yaml"
+code 0 agent check --json
+finding service ok
+finding api.orders.call ok
+pid=$(value pid)
+code 0 as_service --as-service --api orders
+finding service ok
+finding api.orders.call ok
+[ "$(value pid)" = "$pid" ] && [ ! -e "$folder/errand" ] || fail "the service is another one, or something is left: $(ls "$folder")"
+code 2 agent check --as-service --api stock
+said 'no such API'
+code 0 agent service stop
+code 0 as_service --as-service --api orders
+finding api.orders.call ok
+finding service warn
+code 3 agent service status
+[ "$(value state)" = stopped ] || fail "a check has left the service $(value state)"
+cp "$folder/agent.yaml" "$work/checked.yaml"
+echo 'nonsense: 1' >>"$folder/agent.yaml"
+code 1 agent service start
+code 1 as_service --as-service
+finding config fail
+finding service warn
+[ "$(value state)" = failed ] || fail "a check has made the failed service $(value state)"
+cat "$work/checked.yaml" >"$folder/agent.yaml"
+code 0 agent service start
+eventually 30 call
+step "check --as-service: by the service that runs, and by one that is started for it alone and ends as it was"
+
 wine_stop
 rm -f "$WINE_LAB/eventlog"
 wine_start
 eventually 60 call
 step "it starts with the machine"
+
+# --- the log file -------------------------------------------------------------------------------------------------------------
+
+logged() { grep -q -- "$1" "$folder"/log/agent-*.log; }
+logged 'level=INFO msg="agent starts"' || fail "the log file has not the start: $(ls -l "$folder/log")"
+logged 'level=ERROR msg="the agent could not start".*nonsense' || fail "the log file has not the start that failed"
+! logged 'level=DEBUG' || fail "the log file has what nobody asked for"
+agent log-level debug --for 10m >/dev/null
+eventually 30 logged 'the log level has changed.*DEBUG'
+[ "$(curl -s -o "$work/refused" -w '%{http_code}' -X DELETE "$RELAY/plant1/orders/hello")" = 403 ] || fail "it was not refused: $(cat "$work/refused")"
+eventually 10 logged 'level=INFO msg="call refused"'
+agent log-level usual >/dev/null
+[ -z "$(find "$folder/log" -perm /007)" ] || fail "others may use $(find "$folder/log" -perm /007)"
+code 0 agent support-bundle --out "Z:$work/bundle.zip"
+python3 -m zipfile -e "$work/bundle.zip" "$work/bundle"
+grep -q 'msg="agent starts"' "$work/bundle/agent.log" || fail "the archive has not the log file"
+step "the log file has all of the log, and the archive has it"
 
 # --- the event log -------------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ modes='TestGetRefusesExposedAndEmptyFile|TestSetGetListRemove|TestSaveAndLoad|Te
 inherit='TestRecordKeysAreRemembered|TestFilesAreOneChain'
 # Those in the lab (TestLab) are delegation.sh's.
 # shellcheck disable=SC2034
-packages=(./agent/state ./agent/secret ./agent/identity ./agent/audit ./agent/policy ./agent/proxy
+packages=(./agent/state ./agent/secret ./agent/identity ./agent/audit ./agent/logfile ./agent/policy ./agent/proxy
   ./agent/winauth ./agent/winauth/kerberos ./agent/winauth/lockout ./agent/winauth/ntlm ./agent/winauth/spnego 
   ./internal/access ./internal/service ./internal/eventlog)
 

@@ -36,19 +36,23 @@ eventually 30 call
 eventually 30 linked 0.1.0
 step "an agent of version 0.1.0 runs as a service"
 
-code 1 agent update "Z:$work/new/$new" --yes --key ed25519:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=
+WINEDEBUG=-all,+eventlog code 1 agent update "Z:$work/new/$new" --yes --key ed25519:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=
 said 'no trusted key has signed it'
-code 0 agent update "Z:$work/new/$new" --dry-run
+said 'err:.*an update failed.*no trusted key'
+WINEDEBUG=-all,+eventlog code 0 agent update "Z:$work/new/$new" --dry-run
+! grep -q ReportEvent "$work/code.out" || fail "a dry run has told the event log: $(cat "$work/code.out")"
 here 0.1.0
-code 0 agent update "Z:$work/new/$new" --yes
+WINEDEBUG=-all,+eventlog code 0 agent update "Z:$work/new/$new" --yes
 said 'done: version 0.1.1'
+said 'trace:.*the program was updated.*from=0.1.0 to=0.1.1'
 here 0.1.1
 linked 0.1.1 || fail "$(agent status)"
 [ "$(windows 'C:\Program Files\Sallyport\sallyport-agent.old.exe' version | tr -d '\r')" = "sallyport-agent 0.1.0" ] || fail "the version before was not kept"
 eventually 30 call
 step "a signed version takes its place, by renaming a program that runs"
 
-code 5 agent update --from "Z:$work/crash" --yes
+WINEDEBUG=-all,+eventlog code 5 agent update --from "Z:$work/crash" --yes
+said 'warn:.*an update was rolled back'
 said 'version 0.1.2 was not kept: start it: '
 said 'Version 0.1.1 is back and has a link'
 here 0.1.1
