@@ -14,10 +14,11 @@ import (
 	"time"
 )
 
-// soakRest is how long the programs may rest before they are looked at: calls that were cut have ended by then. With --quick
-// it is as short as it can be.
+// soakRest is how long the programs may rest before they are looked at: calls that were cut have ended by then, and Go's runtime
+// has collected what it leaves lying while it is busy, which a program at rest does every two minutes. With --quick it is as
+// short as it can be.
 const (
-	soakRest  = 15 * time.Second
+	soakRest  = 150 * time.Second
 	quickRest = 2 * time.Second
 )
 

@@ -105,7 +105,7 @@ func TestABegunAnswerIsNotRepeated(t *testing.T) {
 	}
 }
 
-// A request is repeated once: a second death is told.
+// A request is repeated once: a second death is told, though there is a third link.
 func TestARequestIsRepeatedOnce(t *testing.T) {
 	t.Parallel()
 	var ran atomic.Int64
@@ -117,7 +117,10 @@ func TestARequestIsRepeatedOnce(t *testing.T) {
 			<-s.Context().Done()
 		}
 	}
-	r = start(t, die(0), settings{second: die(1)})
+	r = start(t, die(0), settings{second: die(1), third: func(s *tunnel.Stream) {
+		ran.Add(1)
+		respond(200, "from the third")(s)
+	}})
 	if resp := r.do(t, http.DefaultClient, "GET", "/plant1/orders/x", nil); resp.StatusCode != 502 || ran.Load() != 2 {
 		t.Errorf("answered %s, run %d times", resp.Status, ran.Load())
 	}

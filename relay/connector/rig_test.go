@@ -62,6 +62,7 @@ type settings struct {
 	options   func(*connector.Options)
 	host      string // reach the connector by this host name
 	second    func(*tunnel.Stream)
+	third     func(*tunnel.Stream)
 }
 
 func start(t *testing.T, agent func(*tunnel.Stream), set settings) *rig {
@@ -74,7 +75,7 @@ func start(t *testing.T, agent func(*tunnel.Stream), set settings) *rig {
 	}
 	r.publish(ctx, c)
 	ls := &links{}
-	for _, serve := range []func(*tunnel.Stream){agent, set.second} {
+	for _, serve := range []func(*tunnel.Stream){agent, set.second, set.third} {
 		if serve != nil {
 			ls.all = append(ls.all, &gateway.Link{Link: link(t, serve), Gateway: "plant1", Agent: "agent"})
 		}

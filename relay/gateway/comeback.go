@@ -15,7 +15,7 @@ const (
 	// restart and an update take about a second. A stop looks the same, and costs the calls after it this time.
 	returnTime = 5 * time.Second
 	// lostTime is the same for an agent whose link broke: it links again within half a second. With the 9 s after which a silent
-	// link is given up, who waited on it has an answer within 10 s.
+	// link is given up it keeps those who waited on it from waiting much longer than 10 s.
 	lostTime = 900 * time.Millisecond
 	// maxAwaiting bounds the calls of a gateway that wait so; their bodies, as far as they have come, are in memory.
 	maxAwaiting = 256
