@@ -56,6 +56,9 @@ func (p *program) serviceSpec() (service.Spec, error) {
 		Stop:     stopTime(c),
 		Password: func(ctx context.Context, prompt string) (string, error) { return p.readSecretly(ctx, "", prompt) },
 	}
+	if e := c.Identity.Entra; e != nil && e.Credential == "arc" {
+		spec.Groups = []string{"himds"} // who may ask Azure Arc's agent for tokens
+	}
 	guarded(&spec)
 	return spec, nil
 }

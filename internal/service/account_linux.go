@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -73,6 +74,16 @@ func planAccount(ctx context.Context, s Spec) (steps, state []step, err error) {
 			return err
 		}})
 	}
+	for _, group := range s.Groups {
+		if joins, err := mayJoin(ctx, s.Account, group, there); err != nil {
+			return nil, nil, err
+		} else if joins {
+			steps = append(steps, step{"let " + s.Account + " into the group " + group + ", which counts from its next start", func(ctx context.Context) error {
+				_, err := command(ctx, "usermod", "-aG", group, s.Account)
+				return err
+			}})
+		}
+	}
 	if dir := filepath.Dir(s.Config); !isDir(dir) {
 		steps = append(steps, step{"make the folder " + dir, func(context.Context) error { return os.MkdirAll(dir, 0o755) }})
 	}
@@ -82,6 +93,25 @@ func planAccount(ctx context.Context, s Spec) (steps, state []step, err error) {
 		}})
 	}
 	return steps, state, nil
+}
+
+// mayJoin says whether the machine has a group and the account is not in it.
+func mayJoin(ctx context.Context, account, group string, there bool) (bool, error) {
+	_, err := command(ctx, "getent", "group", group)
+	if e, ok := errors.AsType[*exec.ExitError](err); ok && e.ExitCode() == 2 {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for the group %s: %w", group, err)
+	}
+	if !there {
+		return true, nil
+	}
+	in, err := command(ctx, "id", "-nG", account)
+	if err != nil {
+		return false, fmt.Errorf("look for the groups of %s: %w", account, err)
+	}
+	return !slices.Contains(strings.Fields(in), group), nil
 }
 
 func isDir(path string) bool {

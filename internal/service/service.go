@@ -36,6 +36,8 @@ type Spec struct {
 	First string
 	// Account is the one to run as; empty: the service's own.
 	Account string
+	// Groups are those that the account joins where the machine has them, on Linux.
+	Groups []string
 	// Secure gives the state folder to the account alone; Secured says whether it has. On Windows; on Linux they are not called.
 	Secured func(account string) bool
 	Secure  func(account string) error

@@ -292,6 +292,21 @@ sallyport-agent service start
 eventually 20 call
 step "start, stop and restart, twice too; a start that fails is told"
 
+# --- groups -----------------------------------------------------------------------------------------------------------------
+
+cp /etc/sallyport/agent.yaml joined.yaml
+key=sha256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA
+printf 'identity: {entra: {credential: arc, scope: api://x/.default, relay_key: "%s"}}\n' $key >>/etc/sallyport/agent.yaml
+! sallyport-agent service install --dry-run | grep -q himds || fail "an account is let into a group that is not there"
+groupadd --system himds
+sallyport-agent service install >group.log || fail "$(cat group.log)"
+grep -q 'into the group himds' group.log && id -nG "$(value account)" | grep -qw himds || fail "$(value account) may not ask Azure Arc: $(cat group.log)"
+! sallyport-agent service install | grep -q himds || fail "it joins its group again"
+cp joined.yaml /etc/sallyport/agent.yaml
+systemctl restart sallyport-agent
+eventually 20 call
+step "the account of an agent that signs on by Azure Arc joins the group that may ask it for tokens"
+
 # --- and away -------------------------------------------------------------------------------------------------------------
 
 sallyport-agent service uninstall >/dev/null
