@@ -111,6 +111,9 @@ func (k asker) hidden(ctx context.Context, file, flag, question string) (string,
 // describeAPI asks for what is not given as a flag.
 func (s *setup) describeAPI(ctx context.Context) (err error) {
 	a := &s.a
+	if s.join == nil && slices.ContainsFunc(s.config.APIs, func(there agent.API) bool { return there.Name == a.name && there.URL == a.url }) {
+		return s.repeated(ctx)
+	}
 	one := func(value *string, flag, question, proposed string, check func(string) error) {
 		if err == nil && *value != "" {
 			if err = check(*value); err != nil {
@@ -143,6 +146,17 @@ func (s *setup) describeAPI(ctx context.Context) (err error) {
 	}
 	one(&a.check, "--check", "A request that changes nothing, to see that calls get through (GET /orders/1, or none)", "none", s.checkTrial)
 	return err
+}
+
+// repeated ends a setup that was run before with the same API, as what sets up machines does: only the service may be missing.
+func (s *setup) repeated(ctx context.Context) error {
+	fmt.Fprintf(s.out, "%s has the API %s already, and stays as it is.\n", s.program.config, s.a.name)
+	if !s.a.dry {
+		if err := s.serviceIfWanted(ctx); err != nil {
+			return err
+		}
+	}
+	return errNoMore
 }
 
 func (s *setup) readSecret(ctx context.Context) error {
