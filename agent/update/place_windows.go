@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"golang.org/x/sys/windows"
 )
@@ -16,7 +17,8 @@ func owned(string, fs.FileInfo) error { return nil }
 // replaced, but renamed. Between the two renames nothing lies in the place; who is killed right there leaves the old one,
 // whole, as sallyport-agent.old.exe, and mend puts it back.
 func (p place) swap() error {
-	if err := os.Remove(p.old()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err := patiently(func() error { return os.Remove(p.old()) })
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w; if it runs still, end it", err)
 	}
 	if err := move(p.program, p.old()); err != nil {
@@ -35,10 +37,31 @@ func move(from, to string) error {
 	if err != nil {
 		return err
 	}
-	if err := windows.MoveFileEx(a, b, windows.MOVEFILE_WRITE_THROUGH); err != nil {
+	err = patiently(func() error { return windows.MoveFileEx(a, b, windows.MOVEFILE_WRITE_THROUGH) })
+	if err != nil {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
 	}
 	return nil
+}
+
+// A program that was written or has ended a moment ago is often still held: by what scans it for viruses, or by Windows itself.
+const (
+	patience  = 5 * time.Second
+	tryAgain  = 100 * time.Millisecond
+	isHeld    = windows.ERROR_SHARING_VIOLATION
+	isRunning = windows.ERROR_ACCESS_DENIED // so it is said of a program whose process has not quite gone
+)
+
+// patiently does something to a program again for as long as it is held, up to patience.
+func patiently(do func() error) error {
+	tick := time.NewTicker(tryAgain)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); ; <-tick.C {
+		err := do()
+		if !errors.Is(err, isHeld) && !errors.Is(err, isRunning) || time.Now().After(end) {
+			return err
+		}
+	}
 }
 
 // failed is where a program goes that was not kept: its process may run still.
