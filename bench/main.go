@@ -63,9 +63,12 @@ func run(ctx context.Context, args []string, in io.Reader, out, progress io.Writ
 	}
 	defer stage.close()
 	var report *report
-	if o.auth {
+	switch {
+	case o.auth:
 		report, err = stage.measureAuth(ctx)
-	} else {
+	case o.kerberos:
+		report, err = stage.measureKerberos(ctx)
+	default:
 		report, err = stage.measureWays(ctx)
 	}
 	if err != nil {

@@ -20,7 +20,7 @@ const mostCallers = 1024
 
 // Options are the command line.
 type options struct {
-	json, quick, tls, auth bool
+	json, quick, tls, auth, kerberos bool
 
 	faults []string      // which rows under faults to measure instead of the ways
 	fleet  int           // gateways of the row fleet, 512 links each
@@ -46,6 +46,7 @@ func parseOptions(args []string, errors io.Writer) (*options, error) {
 	f.BoolVar(&o.quick, "quick", false, "end within a minute: fewer and shorter rounds, and not with 512 callers")
 	f.BoolVar(&o.tls, "tls", false, "TLS on both sides: callers' connections, and the link or the leg between two hops")
 	f.BoolVar(&o.auth, "auth", false, "Sallyport alone: an API that demands NTLM against the same without authentication")
+	f.BoolVar(&o.kerberos, "kerberos", false, "Sallyport alone, in the Active Directory lab: APIs that demand Kerberos for each connection and for each request")
 	f.StringVar(&o.bin, "bin", "", "the `directory` of sallyport-relay and sallyport-agent (default: build those of this tree)")
 	f.StringVar(&ways, "ways", strings.Join(allWays[:], ","), "which ways to measure")
 	f.IntVar(&o.rounds, "rounds", 0, "how many rounds (default 7, with --quick 3)")
@@ -100,8 +101,11 @@ func (o *options) plan() {
 		rounds, bulk, o.budget = 3, 1, 50*time.Second
 		o.spans = map[int]time.Duration{1: 500 * time.Millisecond, 64: 1200 * time.Millisecond}
 	}
-	if o.auth {
+	if o.auth || o.kerberos {
 		bulk = 0
+	}
+	if o.kerberos {
+		delete(o.spans, 512) // more than the lab's Apache takes at once
 	}
 	if o.rounds <= 0 {
 		o.rounds = rounds

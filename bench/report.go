@@ -42,7 +42,7 @@ func newReport(o *options, rounds int, got map[string]samples, ratios []ratio) *
 		TLS: o.tls, Auth: o.auth, Rounds: rounds,
 		Ways: make(map[string]map[string]float64), Ratios: ratios,
 	}
-	for _, name := range append(allWays[:], "sallyport_ntlm") {
+	for _, name := range append(allWays[:], "sallyport_ntlm", boundWay, eachWay) {
 		values, ok := got[name]
 		if !ok {
 			continue
@@ -106,6 +106,7 @@ func goals() []goal {
 		{"100 MB down, MB/s, against two hops", "sallyport", "hop2", 0.9, false, metric("down_mbps")},
 		{"100 MB up, MB/s, against two hops", "sallyport", "hop2", 0.9, false, metric("up_mbps")},
 		{"CPU per small request with NTLM, 64 callers, against without", "sallyport_ntlm", "sallyport", 1.1, true, metric("cpu_us")},
+		{"CPU per small request with Kerberos for each connection, 64 callers, against without", boundWay, "sallyport", 1.1, true, metric("cpu_us")},
 	}
 }
 

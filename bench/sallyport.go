@@ -139,9 +139,12 @@ func (s *stage) startAgent(ctx context.Context, agent, relayURL, joinString stri
 		trust += fmt.Sprintf("ca: %s\n", s.files.CA)
 	}
 	apis := fmt.Sprintf(apiYAML, "orders", s.url(false, s.upstream.Address), "none")
-	if s.auth {
+	switch {
+	case s.auth:
 		windows := fmt.Sprintf(`{windows: {as: account, account: '%s', secret: %s, protocol: ntlm}}`, account, passwordName)
 		apis += fmt.Sprintf(apiYAML, "signed", s.url(false, s.upstream.Gated), windows)
+	case s.kerberos:
+		apis = s.lab.apis()
 	}
 	config := s.path("agent.yaml")
 	text := fmt.Sprintf(agentYAML, relayURL, s.dir, trust, apis)

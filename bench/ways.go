@@ -59,6 +59,7 @@ type stage struct {
 	upstream  ready
 	processes []*process // in the order of starting
 	ways      []*way
+	lab       lab                                  // with --kerberos
 	agentYAML string                               // more lines for agent.yaml
 	through   func(address string) (string, error) // where the agent dials instead of the relay's address; nil: there
 }
@@ -80,11 +81,17 @@ func (s *stage) raise(ctx context.Context) (err error) {
 	if s.files, err = newAuthority(s.dir); err != nil {
 		return err
 	}
+	if s.kerberos {
+		if s.lab, err = openLab(); err != nil {
+			return err
+		}
+		s.agentYAML += s.lab.agentYAML()
+	}
 	if _, s.upstream, err = s.start("upstream", role{Play: "upstream", Password: s.password}); err != nil {
 		return err
 	}
 	names := s.options.ways
-	if s.auth {
+	if s.auth || s.kerberos {
 		names = []string{"sallyport"}
 	}
 	for _, name := range names {
