@@ -72,10 +72,24 @@ func (m *manager) drop() {
 	}
 }
 
-func (m *manager) file() *os.File {
+// file is a copy of what is kept; nil if nothing is. The relay that gets one has what is kept here closed when it stores its own.
+func (m *manager) file(t *testing.T) *os.File {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.kept
+	if m.kept == nil {
+		return nil
+	}
+	fd, err := syscall.Dup(int(m.kept.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return os.NewFile(uintptr(fd), "kept")
+}
+
+func (m *manager) keeps() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.kept != nil
 }
 
 // TestRestartsWithAKeptListener: a relay whose listener systemd keeps is stopped by SIGTERM and started again, alone as it is,
@@ -93,13 +107,15 @@ func TestRestartsWithAKeptListener(t *testing.T) {
 	b.startAgent()
 	b.publish("web")
 	b.awaitLinks(2)
-	eventually(t, 10*time.Second, "the listener is kept", func() bool { return m.file() != nil })
+	eventually(t, 10*time.Second, "the listener is kept", m.keeps)
 	w := b.startCrowd(32, 0, 0)
 	for range rounds(t) {
 		time.Sleep(300 * time.Millisecond)
 		b.relay.stop(t)
-		b.relay = startWith(t, "relay", b.logs["relay"], b.relayEnv, []*os.File{m.file()}, "/bin/sh", "-c",
+		kept := m.file(t)
+		b.relay = startWith(t, "relay", b.logs["relay"], b.relayEnv, []*os.File{kept}, "/bin/sh", "-c",
 			`LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" serve --config "$1"`, b.bin.relay, b.path("relay.yaml"))
+		_ = kept.Close()
 		b.awaitRelay()
 		b.awaitLinks(2)
 	}
