@@ -723,3 +723,23 @@ func TestSilentCallerGetsItsEarlyAnswer(t *testing.T) {
 		t.Errorf("%d %q %v", resp.StatusCode, got, err)
 	}
 }
+
+// An agent need not wait for a body's end: its last byte is enough, and the answer may be there before the relay's send of that byte
+// returns.
+func TestAnswerToTheLastByteKeepsTheConnection(t *testing.T) {
+	const size = 60_000
+	r := start(t, func(s *tunnel.Stream) {
+		if _, err := io.ReadFull(s, make([]byte, size)); err != nil {
+			s.Reset(tunnel.Internal, err.Error())
+			return
+		}
+		_ = s.Answer(&tunnel.Response{Status: 200, Header: header(), ContentLength: 4}, []byte("done"))
+	}, settings{})
+	body := make([]byte, size)
+	for i := range 500 {
+		resp := r.do(t, http.DefaultClient, "POST", "/plant1/orders/", bytes.NewReader(body))
+		if text(t, resp.Body) != "done" || resp.Close {
+			t.Fatalf("call %d: %d, closed: %v", i, resp.StatusCode, resp.Close)
+		}
+	}
+}

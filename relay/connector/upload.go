@@ -80,11 +80,13 @@ func (u *upload) run() {
 			u.giveUp(tunnel.TooLarge, u.tooLarge())
 			return
 		}
+		if err == io.EOF {
+			u.ended.Store(true) // before the last bytes leave: the answer to them may come before send returns
+		}
 		if n > 0 && wanted {
 			wanted = u.send(&buf, n)
 		}
 		if err == io.EOF {
-			u.ended.Store(true) // before the agent can know, so that no answer overtakes it
 			if wanted {
 				_ = u.s.CloseWrite(cleanTrailer(u.c.r.Trailer))
 			}
