@@ -143,7 +143,7 @@ func TestLabLinkThroughSquid(t *testing.T) {
 	}
 }
 
-// TestLabSquidRefuses: no sign-on, a wrong one and an account that may not, each named; lockme is locked after three wrong
+// TestLabSquidRefuses: no sign-on, a wrong one and an account that may not, each named; lockproxy is locked after three wrong
 // passwords, and is not, however often the agent dials.
 func TestLabSquidRefuses(t *testing.T) {
 	s := openSquid(t)
@@ -182,14 +182,14 @@ func TestLabSquidRefuses(t *testing.T) {
 		}
 	}
 	for _, p := range []winauth.Protocol{winauth.NTLM, winauth.Negotiate} {
-		for i, got := range try(s.account(p, `CORP\lockme`, "wrong"), 6) {
+		for i, got := range try(s.account(p, `CORP\lockproxy`, "wrong"), 6) {
 			if i > 0 && !strings.Contains(got, "not shown again before") {
 				t.Errorf("%s, try %d: %s", p, i+1, got)
 			}
 		}
 	}
 	d, err := NewDialer(DialConfig{
-		Relay: r.URL, Roots: r.roots(), Proxy: via(t, s.url()), SignOn: s.account(winauth.NTLM, `CORP\lockme`, s.accounts["lockme"].Password),
+		Relay: r.URL, Roots: r.roots(), Proxy: via(t, s.url()), SignOn: s.account(winauth.NTLM, `CORP\lockproxy`, s.accounts["lockproxy"].Password),
 	})
 	if err != nil {
 		t.Fatal(err)
