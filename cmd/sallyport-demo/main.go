@@ -31,12 +31,14 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 	flags := flag.NewFlagSet("sallyport-demo", flag.ContinueOnError)
 	flags.SetOutput(errOut)
 	flags.Usage = func() {
-		fmt.Fprintln(errOut, "Usage: sallyport-demo [--once] [--verbose]\n\n"+
+		fmt.Fprintln(errOut, "Usage: sallyport-demo [--once | --stay TIME] [--verbose]\n\n"+
 			"Starts a relay, an agent and an internal API that demands Windows authentication, all on\n"+
-			"loopback, and makes calls through them. Stays up for your own calls until Ctrl-C.")
+			"loopback, and makes calls through them. Stays up for your own calls until Ctrl-C, or\n"+
+			"for a minute where standard input is not a terminal.")
 		flags.PrintDefaults()
 	}
 	once := flags.Bool("once", false, "end after the story: exit code 0 if every step truly worked, 1 otherwise")
+	stay := flags.Duration("stay", 0, "stay up for your own calls for so long, 10m for instance")
 	verbose := flags.Bool("verbose", false, "show the logs of relay and agent on standard error")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -44,5 +46,8 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) error {
 	if flags.NArg() > 0 {
 		return fmt.Errorf("%q is not expected (see --help)", flags.Arg(0))
 	}
-	return tell(ctx, out, options{once: *once, verbose: *verbose, errOut: errOut})
+	if *stay < 0 || *stay > 0 && *once {
+		return errors.New("--stay is a time above zero, and not for --once (see --help)")
+	}
+	return tell(ctx, out, options{once: *once, verbose: *verbose, stay: *stay, errOut: errOut})
 }

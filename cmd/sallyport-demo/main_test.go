@@ -13,11 +13,11 @@ func TestStoryWorks(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	var out, errOut bytes.Buffer
 	start := time.Now()
-	if err := run(t.Context(), []string{"--once"}, &out, &errOut); err != nil {
+	if err := run(t.Context(), []string{"--stay", "10ms"}, &out, &errOut); err != nil {
 		t.Fatalf("%v\n%s%s", err, &out, &errOut)
 	}
 	t.Logf("told in %s", time.Since(start).Round(time.Millisecond))
-	for _, want := range []string{`signedOnAs":"CORP\\svc-sallyport"`, "403, refused by the agent", "401, refused by the relay", "curl --cacert"} {
+	for _, want := range []string{`signedOnAs":"CORP\\svc-sallyport"`, "403, refused by the agent", "401, refused by the relay", "curl --cacert", "Stopping."} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the story lacks %q:\n%s", want, &out)
 		}
@@ -29,7 +29,7 @@ func TestStoryWorks(t *testing.T) {
 
 func TestWrongArguments(t *testing.T) {
 	var out, errOut bytes.Buffer
-	for _, args := range [][]string{{"--nonsense"}, {"now"}} {
+	for _, args := range [][]string{{"--nonsense"}, {"now"}, {"--stay", "long"}, {"--stay", "-1s"}, {"--once", "--stay", "1s"}} {
 		if err := run(t.Context(), args, &out, &errOut); err == nil {
 			t.Errorf("%v was accepted", args)
 		}

@@ -12,13 +12,19 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/term"
+
 	"sallyport/relay/admin"
 )
 
 type options struct {
 	once, verbose bool
+	stay          time.Duration // how long after the story; 0: as long as somebody may want it
 	errOut        io.Writer
 }
+
+// unattended is how long the demo stays up where nobody is there to press Ctrl-C.
+const unattended = time.Minute
 
 // storyTimeout ends a story that hangs. It takes a second or two.
 const storyTimeout = 60 * time.Second
@@ -57,14 +63,31 @@ func tell(ctx context.Context, out io.Writer, o options) (err error) {
 			return fmt.Errorf("step %d did not work: %w", s.step, err)
 		}
 	}
-	fmt.Fprintf(out, "\nEvery step worked. Now call it yourself:\n\n  curl --cacert %s -H 'X-API-Key: %s' %s/orders/5\n", st.caFile, st.key, st.url)
+	fmt.Fprintln(out, "\nEvery step worked.")
 	if o.once {
 		return nil
 	}
-	fmt.Fprintln(out, "\nIt stays up until Ctrl-C.")
+	return s.stay(ctx, o.stay)
+}
+
+// stay keeps the stage up for the reader's own calls.
+func (s *story) stay(ctx context.Context, d time.Duration) error {
+	if d == 0 && !term.IsTerminal(int(os.Stdin.Fd())) {
+		d = unattended
+	}
+	st := s.stage
+	fmt.Fprintf(s.out, "Now call it yourself:\n\n  curl --cacert %s -H 'X-API-Key: %s' %s/orders/5\n\n", st.caFile, st.key, st.url)
+	if d > 0 {
+		fmt.Fprintf(s.out, "It stays up for %s, or until Ctrl-C.\n", d)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d)
+		defer cancel()
+	} else {
+		fmt.Fprintln(s.out, "It stays up until Ctrl-C.")
+	}
 	select {
 	case <-ctx.Done():
-		fmt.Fprintln(out, "\nStopping.")
+		fmt.Fprintln(s.out, "\nStopping.")
 		return nil
 	case err := <-st.failed:
 		return err
