@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"strings"
@@ -21,6 +22,12 @@ import (
 // only a little too large gets an answer that says so, and one beyond that net/http's bare 431.
 const headerSlack = 64 << 10
 
+// uploadWindow is how much of a body one HTTP/2 stream may send ahead of who takes it. A connection may send as much for each
+// of its streams: with less (net/http's default is one stream's window for all of them) one upload whose API does not take it
+// would hold up every other body on the connection, which behind a balancer is other callers'. What the relay may come to
+// hold is bounded by the calls that may be under way.
+const uploadWindow = 512 << 10
+
 // newServer is the only listener that faces callers and agents. It has no timeout for whole requests or answers, only
 // for their heads and for silence: connector.Proxy sets a deadline for each read and write.
 func (r *Relay) newServer(ctx context.Context) *http.Server {
@@ -31,6 +38,7 @@ func (r *Relay) newServer(ctx context.Context) *http.Server {
 	protocols.SetHTTP2(true)
 	// Behind a balancer, HTTP/2 without TLS, by prior knowledge alone: the upgrade from HTTP/1.1 does not exist here.
 	protocols.SetUnencryptedHTTP2(r.certificates == nil)
+	streams := orElse(r.config.Limits.StreamsPerConnection, 250)
 	srv := &http.Server{
 		Handler:                      r,
 		Protocols:                    protocols,
@@ -43,10 +51,12 @@ func (r *Relay) newServer(ctx context.Context) *http.Server {
 		ConnContext:                  connector.WithConn,
 		ConnState:                    r.countCallers,
 		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams: orElse(r.config.Limits.StreamsPerConnection, 250),
-			SendPingTimeout:      45 * time.Second,
-			PingTimeout:          15 * time.Second,
-			WriteByteTimeout:     caller,
+			MaxConcurrentStreams:          streams,
+			MaxReceiveBufferPerStream:     uploadWindow,
+			MaxReceiveBufferPerConnection: min(streams, math.MaxInt32/uploadWindow) * uploadWindow,
+			SendPingTimeout:               45 * time.Second,
+			PingTimeout:                   15 * time.Second,
+			WriteByteTimeout:              caller,
 		},
 	}
 	if r.certificates != nil {

@@ -338,6 +338,53 @@ func TestDeadIdleConnection(t *testing.T) {
 	}
 }
 
+// TestKeepAliveIsBelieved: an upstream says how long it keeps an idle connection. A POST that comes close to that must not meet its
+// end, which comes without an answer.
+func TestKeepAliveIsBelieved(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	last := map[string]time.Time{}
+	u := rawUpstream(t, func(c net.Conn, r *bufio.Reader, _ string) {
+		_, _ = io.ReadFull(r, make([]byte, 4))
+		mu.Lock()
+		served, again := last[c.RemoteAddr().String()]
+		last[c.RemoteAddr().String()] = time.Now()
+		mu.Unlock()
+		if again && time.Since(served) > 1500*time.Millisecond {
+			c.Close() // as if the request had been on its way when the time was up
+			return
+		}
+		_, _ = io.WriteString(c, ok+"Keep-Alive: timeout=2, max=100\r\nConnection: Keep-Alive\r\nContent-Length: 2\r\n\r\nhi")
+	})
+	tr := newTransport(t, Config{URL: u})
+	for range 2 {
+		if got := observe(t, tr, u, "POST", "body"); got.Body != "hi" {
+			t.Fatalf("%+v", got)
+		}
+		time.Sleep(1700 * time.Millisecond)
+	}
+}
+
+func TestKeepsIdle(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]time.Duration{
+		"timeout=5": 4 * time.Second, "timeout=5, max=100": 4 * time.Second, "max=100,Timeout = 20": 19 * time.Second,
+		"timeout=1": time.Second / 2, "timeout=0": 1, "": 0, "max=3": 0, "timeout=-1": 0, "timeout=x": 0, "timeout=99999999999999999999": 0,
+	} {
+		c := newConn(&sink{}, &sink{}, poolKey{})
+		if c.keeps = keepsIdle(http.Header{"Keep-Alive": {value}}); c.keeps != want {
+			t.Errorf("%q: %s, want %s", value, c.keeps, want)
+		}
+		if want == 0 {
+			want = maxConnIdle
+		}
+		c.since = time.Now()
+		if c.expired(c.since.Add(want)) || !c.expired(c.since.Add(want+1)) {
+			t.Errorf("%q: the connection does not end %s after its use", value, want)
+		}
+	}
+}
+
 // TestRepeat: a reused connection that dies under a request is replaced once for an idempotent method, never for POST.
 func TestRepeat(t *testing.T) {
 	t.Parallel()

@@ -10,7 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/textproto"
 	"os"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -33,8 +36,9 @@ type conn struct {
 	bw   writeState
 
 	key   poolKey
-	ends  time.Time // when it must carry no more: by age, or with the ticket that signed it on
-	since time.Time // in the pool since; zero for a connection that has served nothing yet
+	ends  time.Time     // when it must carry no more: by age, or with the ticket that signed it on
+	since time.Time     // in the pool since; zero for a connection that has served nothing yet
+	keeps time.Duration // how long the upstream has said that it keeps the connection idle, less a margin; 0: it has not
 
 	protocol string // with which it was signed on, for the record of later requests
 
@@ -94,7 +98,32 @@ func (c *conn) abort() { _ = c.raw.Close() }
 func (c *conn) bye() { _ = c.nc.Close() }
 
 func (c *conn) expired(now time.Time) bool {
-	return now.After(c.ends) || now.Sub(c.since) > maxConnIdle
+	idle := now.Sub(c.since)
+	return now.After(c.ends) || idle > maxConnIdle || c.keeps > 0 && idle > c.keeps
+}
+
+// keepMargin is how long before an upstream ends an idle connection it is used no more: a request that crosses the end is
+// lost, and whether it was run nobody can tell.
+const keepMargin = time.Second
+
+// keepsIdle reads how long an upstream keeps the connection idle from the field Keep-Alive ("timeout=5, max=100"), as Node
+// and Apache send it; 0 if it does not say.
+func keepsIdle(h http.Header) time.Duration {
+	for _, line := range h["Keep-Alive"] {
+		for part := range strings.SplitSeq(line, ",") {
+			name, value, _ := strings.Cut(textproto.TrimString(part), "=")
+			if !strings.EqualFold(textproto.TrimString(name), "timeout") {
+				continue
+			}
+			seconds, err := strconv.ParseUint(textproto.TrimString(value), 10, 16)
+			if err != nil {
+				return 0
+			}
+			d := time.Duration(seconds) * time.Second
+			return max(d-min(keepMargin, d/2), 1)
+		}
+	}
+	return 0
 }
 
 // alive says whether an idle connection may carry another request: it is open, and the upstream has sent nothing that

@@ -156,6 +156,7 @@ func (x *call) closeBody() {
 // deliver gives the final answer a body that ends the call.
 func (x *call) deliver(a *answer) *http.Response {
 	resp := a.resp
+	a.c.keeps = keepsIdle(resp.Header)
 	stripWindows(resp.Header)
 	switch {
 	case resp.StatusCode == http.StatusSwitchingProtocols:
