@@ -26,7 +26,7 @@ const headerSlack = 64 << 10
 // of its streams: with less (net/http's default is one stream's window for all of them) one upload whose API does not take it
 // would hold up every other body on the connection, which behind a balancer is other callers'. What the relay may come to
 // hold is bounded by the calls that may be under way.
-const uploadWindow = 512 << 10
+const uploadWindow = 1 << 20
 
 // newServer is the only listener that faces callers and agents. It has no timeout for whole requests or answers, only
 // for their heads and for silence: connector.Proxy sets a deadline for each read and write.

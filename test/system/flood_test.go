@@ -24,6 +24,10 @@ func TestFloodsHTTP2(t *testing.T) {
 	t.Parallel()
 	w := newWire(t)
 	b := ready(t, lean, []string{"r"}, api("r", w.url, "", "GET /**"))
+	b.relay.stop(t)
+	b.relayEnv = append(b.relayEnv, "GOGC=50") // garbage that is let gather is not what is looked for
+	b.startRelay()
+	b.awaitLinks(2)
 	head := fields([2]string{":method", "GET"}, [2]string{":scheme", "https"}, [2]string{":authority", hostName}, [2]string{":path", "/" + gatewayName + "/r/a/x"})
 	long := bytes.Repeat(fields([2]string{"x-flood", strings.Repeat("v", 285)}), 50)
 	floods := map[string]func(f *http2.Framer, i uint32) error{
