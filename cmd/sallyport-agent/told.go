@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sallyport/agent"
+	"sallyport/configs"
 )
 
 func (p *program) pauseCommand() *cobra.Command {
@@ -23,7 +25,7 @@ gateway that offers the API goes on. It holds over restarts, until 'resume', and
 		Example: "  sallyport-agent pause orders --reason 'ERP update'\n  sallyport-agent pause",
 		RunE:    does(func(_ context.Context, args []string) error { return p.pause(args, reason) }),
 	}
-	c.Flags().StringVar(&reason, "reason", "", "why, for the log, the record and 'state'; callers do not see it")
+	c.Flags().StringVar(&reason, "reason", "", "why, for the log, the record and 'status'; callers do not see it")
 	return c
 }
 
@@ -31,13 +33,18 @@ func (p *program) pause(apis []string, reason string) error {
 	if len(reason) > 200 || strings.ContainsFunc(reason, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return fmt.Errorf("the reason has to be one line of at most 200 bytes")
 	}
-	c, there, err := p.configIfThere()
+	c, there, wrong, err := p.toldBy()
 	if err != nil {
 		return err
 	}
+	p.warnWrong(wrong)
+	names, of := apiNames(c), p.config
+	if wrong != nil {
+		names, of = p.apisInForce(c), "the running agent"
+	}
 	for _, name := range apis {
-		if there && !slices.ContainsFunc(c.APIs, func(a agent.API) bool { return a.Name == name }) {
-			return fmt.Errorf("%s has no API %q (it has %s)", p.config, name, apiNames(c))
+		if there && !slices.Contains(names, name) {
+			return fmt.Errorf("%s has no API %q (it has %s)", of, name, cmp.Or(strings.Join(names, ", "), "none"))
 		}
 	}
 	if len(apis) == 0 {
@@ -55,15 +62,28 @@ func (p *program) pause(apis []string, reason string) error {
 	})
 }
 
-func apiNames(c *agent.Config) string {
+func apiNames(c *agent.Config) []string {
 	names := make([]string, len(c.APIs))
 	for i, a := range c.APIs {
 		names[i] = a.Name
 	}
-	if len(names) == 0 {
-		return "none"
+	return names
+}
+
+// apisInForce are those that the agent said it has when it last wrote its status; none if it never did.
+func (p *program) apisInForce(c *agent.Config) (names []string) {
+	dir, err := p.stateDir(c)
+	if err != nil {
+		return nil
 	}
-	return strings.Join(names, ", ")
+	s, err := agent.ReadStatus(dir)
+	if err != nil {
+		return nil
+	}
+	for _, a := range s.APIs {
+		names = append(names, a.Name)
+	}
+	return names
 }
 
 func orAll(api string) string {
@@ -79,10 +99,11 @@ func (p *program) resumeCommand() *cobra.Command {
 		Long:    "Ends what 'pause' began: for these APIs, or every pause.",
 		Example: "  sallyport-agent resume orders\n  sallyport-agent resume",
 		RunE: does(func(_ context.Context, args []string) error {
-			c, _, err := p.configIfThere()
+			c, _, wrong, err := p.toldBy()
 			if err != nil {
 				return err
 			}
+			p.warnWrong(wrong)
 			if len(args) == 0 {
 				args = []string{""}
 			}
@@ -118,10 +139,11 @@ what agent.yaml says. It holds over restarts; --for ends it by itself. No level 
 			} else if level.UnmarshalText([]byte(name)) != nil || !slices.Contains([]string{"debug", "info", "warn", "error"}, name) {
 				return fmt.Errorf("log level %q is none of debug, info, warn, error, usual", args[0])
 			}
-			c, _, err := p.configIfThere()
+			c, _, wrong, err := p.toldBy()
 			if err != nil {
 				return err
 			}
+			p.warnWrong(wrong)
 			return p.tell(c, func(t *agent.Told) error {
 				t.LogLevel, t.LogUntil = name, time.Time{}
 				if name != "" && length > 0 {
@@ -131,7 +153,7 @@ what agent.yaml says. It holds over restarts; --for ends it by itself. No level 
 			})
 		}),
 	}
-	c.Flags().DurationVar(&length, "for", 0, "go back to the usual level after this time, such as 10m")
+	c.Flags().Var((*configs.Span)(&length), "for", "go back to the usual level after this time, such as 10m")
 	return c
 }
 
