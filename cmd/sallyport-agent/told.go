@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -50,15 +52,14 @@ func (p *program) pause(apis []string, reason string) error {
 	if len(apis) == 0 {
 		apis = []string{""}
 	}
-	return p.tell(c, func(t *agent.Told) error {
+	return p.tell(c, func(t *agent.Told, say io.Writer) {
 		for _, name := range apis {
 			if t.Pause(agent.Pause{API: name, Since: time.Now().UTC().Truncate(time.Second), Reason: reason}) {
-				fmt.Fprintf(p.out, "Paused: %s\n", orAll(name))
+				fmt.Fprintf(say, "Paused: %s\n", orAll(name))
 			} else {
-				fmt.Fprintf(p.out, "Paused already: %s\n", orAll(name))
+				fmt.Fprintf(say, "Paused already: %s\n", orAll(name))
 			}
 		}
-		return nil
 	})
 }
 
@@ -107,18 +108,17 @@ func (p *program) resumeCommand() *cobra.Command {
 			if len(args) == 0 {
 				args = []string{""}
 			}
-			return p.tell(c, func(t *agent.Told) error {
+			return p.tell(c, func(t *agent.Told, say io.Writer) {
 				for _, name := range args {
 					if !t.Resume(name) {
-						fmt.Fprintf(p.out, "Not paused: %s\n", orAll(name))
+						fmt.Fprintf(say, "Not paused: %s\n", orAll(name))
 						continue
 					}
-					fmt.Fprintf(p.out, "Resumed: %s\n", orAll(name))
+					fmt.Fprintf(say, "Resumed: %s\n", orAll(name))
 					if name != "" && slices.ContainsFunc(t.Paused, func(p agent.Pause) bool { return p.API == "" }) {
-						fmt.Fprintln(p.out, "All APIs are still paused; 'sallyport-agent resume' without a name ends that.")
+						fmt.Fprintln(say, "All APIs are still paused; 'sallyport-agent resume' without a name ends that.")
 					}
 				}
-				return nil
 			})
 		}),
 	}
@@ -144,12 +144,11 @@ what agent.yaml says. It holds over restarts; --for ends it by itself. No level 
 				return err
 			}
 			p.warnWrong(wrong)
-			return p.tell(c, func(t *agent.Told) error {
+			return p.tell(c, func(t *agent.Told, _ io.Writer) {
 				t.LogLevel, t.LogUntil = name, time.Time{}
 				if name != "" && length > 0 {
 					t.LogUntil = time.Now().UTC().Add(length).Truncate(time.Second)
 				}
-				return nil
 			})
 		}),
 	}
@@ -157,15 +156,21 @@ what agent.yaml says. It holds over restarts; --for ends it by itself. No level 
 	return c
 }
 
-// tell changes what the running agent is told, and says whether there is one to hear it.
-func (p *program) tell(c *agent.Config, change func(*agent.Told) error) error {
+// tell changes what the running agent is told, and says what that was once it is done, and whether there is one to hear it.
+func (p *program) tell(c *agent.Config, change func(t *agent.Told, say io.Writer)) error {
 	dir, err := p.stateDir(c)
 	if err != nil {
 		return err
 	}
-	if err := agent.Tell(dir, change); err != nil {
+	var said bytes.Buffer
+	err = agent.Tell(dir, func(t *agent.Told) error {
+		change(t, &said)
+		return nil
+	})
+	if err != nil {
 		return err
 	}
+	_, _ = p.out.Write(said.Bytes()) // run looks at its error
 	if s, err := agent.ReadStatus(dir); err != nil || !s.Running {
 		fmt.Fprintln(p.out, "The agent does not run; it counts from its next start.")
 	}
