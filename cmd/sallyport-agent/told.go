@@ -25,13 +25,13 @@ func (p *program) pauseCommand() *cobra.Command {
 to shut the door at once. Calls under way end by themselves. Callers get 503 'paused', which was not run; another agent of the
 gateway that offers the API goes on. It holds over restarts, until 'resume', and is on record.`,
 		Example: "  sallyport-agent pause orders --reason 'ERP update'\n  sallyport-agent pause",
-		RunE:    does(func(_ context.Context, args []string) error { return p.pause(args, reason) }),
+		RunE:    does(func(ctx context.Context, args []string) error { return p.pause(ctx, args, reason) }),
 	}
 	c.Flags().StringVar(&reason, "reason", "", "why, for the log, the record and 'status'; callers do not see it")
 	return c
 }
 
-func (p *program) pause(apis []string, reason string) error {
+func (p *program) pause(ctx context.Context, apis []string, reason string) error {
 	if len(reason) > 200 || strings.ContainsFunc(reason, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return fmt.Errorf("the reason has to be one line of at most 200 bytes")
 	}
@@ -52,7 +52,7 @@ func (p *program) pause(apis []string, reason string) error {
 	if len(apis) == 0 {
 		apis = []string{""}
 	}
-	return p.tell(c, func(t *agent.Told, say io.Writer) {
+	return p.tell(ctx, c, func(t *agent.Told, say io.Writer) {
 		for _, name := range apis {
 			if t.Pause(agent.Pause{API: name, Since: time.Now().UTC().Truncate(time.Second), Reason: reason}) {
 				fmt.Fprintf(say, "Paused: %s\n", orAll(name))
@@ -99,7 +99,7 @@ func (p *program) resumeCommand() *cobra.Command {
 		Use: "resume [API...]", Short: "Take the calls of paused APIs again", Args: cobra.ArbitraryArgs,
 		Long:    "Ends what 'pause' began: for these APIs, or every pause.",
 		Example: "  sallyport-agent resume orders\n  sallyport-agent resume",
-		RunE: does(func(_ context.Context, args []string) error {
+		RunE: does(func(ctx context.Context, args []string) error {
 			c, _, wrong, err := p.toldBy()
 			if err != nil {
 				return err
@@ -108,7 +108,7 @@ func (p *program) resumeCommand() *cobra.Command {
 			if len(args) == 0 {
 				args = []string{""}
 			}
-			return p.tell(c, func(t *agent.Told, say io.Writer) {
+			return p.tell(ctx, c, func(t *agent.Told, say io.Writer) {
 				for _, name := range args {
 					if !t.Resume(name) {
 						fmt.Fprintf(say, "Not paused: %s\n", orAll(name))
@@ -131,7 +131,7 @@ func (p *program) logLevelCommand() *cobra.Command {
 		Long: `Changes what the running agent logs, within about a second and without a restart: debug, info, warn or error; 'usual' goes back to
 what agent.yaml says. It holds over restarts; --for ends it by itself. No level logs bodies, credentials or queries.`,
 		Example: "  sallyport-agent log-level debug --for 10m\n  sallyport-agent log-level usual",
-		RunE: does(func(_ context.Context, args []string) error {
+		RunE: does(func(ctx context.Context, args []string) error {
 			var level slog.Level
 			name := strings.ToLower(args[0])
 			if name == "usual" {
@@ -144,7 +144,7 @@ what agent.yaml says. It holds over restarts; --for ends it by itself. No level 
 				return err
 			}
 			p.warnWrong(wrong)
-			return p.tell(c, func(t *agent.Told, _ io.Writer) {
+			return p.tell(ctx, c, func(t *agent.Told, _ io.Writer) {
 				t.LogLevel, t.LogUntil = name, time.Time{}
 				if name != "" && length > 0 {
 					t.LogUntil = time.Now().UTC().Add(length).Truncate(time.Second)
@@ -157,13 +157,13 @@ what agent.yaml says. It holds over restarts; --for ends it by itself. No level 
 }
 
 // tell changes what the running agent is told, and says what that was once it is done, and whether there is one to hear it.
-func (p *program) tell(c *agent.Config, change func(t *agent.Told, say io.Writer)) error {
+func (p *program) tell(ctx context.Context, c *agent.Config, change func(t *agent.Told, say io.Writer)) error {
 	dir, err := p.stateDir(c)
 	if err != nil {
 		return err
 	}
 	var said bytes.Buffer
-	err = agent.Tell(dir, func(t *agent.Told) error {
+	err = agent.Tell(ctx, dir, func(t *agent.Told) error {
 		change(t, &said)
 		return nil
 	})
