@@ -90,10 +90,26 @@ func run(ctx context.Context, args []string, s streams, getenv func(string) stri
 	if err != nil && !started(err) {
 		return usage(cmd, err)
 	}
+	if hint := rightsHint(err, os.Geteuid(), getenv("NOTIFY_SOCKET") != ""); hint != "" {
+		return fmt.Errorf("%w; %s", err, hint)
+	}
 	if err == nil && said.err != nil {
 		return fmt.Errorf("what was asked for is done, but the answer could not be printed: %w", said.err)
 	}
 	return err
+}
+
+// rightsHint says what helps where the account of this process may not use a file; empty where that is not what is wrong.
+func rightsHint(err error, uid int, service bool) string {
+	_, path := errors.AsType[*fs.PathError](err)
+	_, link := errors.AsType[*os.LinkError](err)
+	switch {
+	case uid == 0 || !path && !link || !errors.Is(err, fs.ErrPermission):
+		return ""
+	case service:
+		return "'sallyport-agent service install', " + elevated + ", gives the service's account its folder"
+	}
+	return "run it " + elevated + " or as the agent's account, or give --config and --state of your own"
 }
 
 // An output is standard output, and keeps the first error of it: what nobody could read, because the disk that it was to be written to

@@ -67,8 +67,21 @@ func (o *output) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// rightsHint says what helps where the account of this process may not use a file, unless err does; empty where that is not what is
+// wrong.
+func rightsHint(err error, uid int) string {
+	_, path := errors.AsType[*fs.PathError](err)
+	if uid == 0 || !path || !errors.Is(err, fs.ErrPermission) || strings.Contains(err.Error(), "as root") {
+		return ""
+	}
+	return "run it as root (sudo) or as the relay's account, or with files of your own: --config, and 'data' in it"
+}
+
 // or is err, or else that what was said could not be printed.
 func (o *output) or(err error) error {
+	if hint := rightsHint(err, os.Geteuid()); hint != "" {
+		return fmt.Errorf("%w; %s", err, hint)
+	}
 	if err == nil && o.err != nil {
 		return fmt.Errorf("what was asked for is done, but the answer could not be printed: %w", o.err)
 	}
