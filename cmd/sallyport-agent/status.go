@@ -86,6 +86,9 @@ func (p *program) showStatus(asJSON bool) error {
 	if wrong != nil && r.ConfigProblem == "" {
 		r.ConfigProblem = wrong.Error()
 	}
+	if !r.Running { // else it stands in what is shown
+		p.warnWrong(wrong)
+	}
 	if r.Told, err = agent.ReadTold(dir); err != nil {
 		return err
 	}

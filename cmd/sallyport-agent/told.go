@@ -44,6 +44,9 @@ func (p *program) pause(ctx context.Context, apis []string, reason string) error
 	if wrong != nil {
 		names, of = p.apisInForce(c), "the running agent"
 	}
+	if wrong != nil && len(apis) > 0 && len(names) == 0 {
+		return fmt.Errorf("which APIs there are is not known, for %s is wrong and no agent has run by another one: pause all of them, without a name", p.config)
+	}
 	for _, name := range apis {
 		if there && !slices.Contains(names, name) {
 			return fmt.Errorf("%s has no API %q (it has %s)", of, name, cmp.Or(strings.Join(names, ", "), "none"))
