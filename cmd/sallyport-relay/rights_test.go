@@ -18,6 +18,7 @@ func TestRightsThatAreMissingAreHintedAt(t *testing.T) {
 		{denied, 1000, true},
 		{denied, 0, false},
 		{fmt.Errorf("%w; as root hand it over", denied), 1000, false},
+		{fmt.Errorf("%w; let the relay's account read it: chgrp", denied), 1000, false},
 		{&fs.PathError{Op: "open", Path: "x", Err: syscall.ENOENT}, 1000, false},
 		{nil, 1000, false},
 	} {

@@ -71,8 +71,11 @@ func (o *output) Write(b []byte) (int, error) {
 // wrong.
 func rightsHint(err error, uid int) string {
 	_, path := errors.AsType[*fs.PathError](err)
-	if uid == 0 || !path || !errors.Is(err, fs.ErrPermission) || strings.Contains(err.Error(), "as root") {
+	if uid == 0 || !path || !errors.Is(err, fs.ErrPermission) {
 		return ""
+	}
+	if text := err.Error(); strings.Contains(text, "as root") || strings.Contains(text, "the relay's account") {
+		return "" // it says itself what helps
 	}
 	return "run it as root (sudo) or as the relay's account, or with files of your own: --config, and 'data' in it"
 }
