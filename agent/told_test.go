@@ -132,3 +132,18 @@ func TestTellingAtOnce(t *testing.T) {
 		t.Errorf("%d pauses of 20: %v", len(told.Paused), err)
 	}
 }
+
+// A damaged status comes with its mend.
+func TestADamagedStatus(t *testing.T) {
+	t.Parallel()
+	dir, err := state.Open(filepath.Join(t.TempDir(), "state"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := dir.Write(statusFile, []byte("junk")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadStatus(dir); err == nil || !strings.Contains(err.Error(), "delete it") {
+		t.Errorf("%v", err)
+	}
+}
