@@ -320,7 +320,7 @@ func (a *Auth) UnmarshalText(text []byte) error {
 type Windows struct {
 	// As whom: service (the account that the agent runs as; on Linux that of the keytab), account (a named one),
 	// caller-password (the caller's own Windows user name and password, sent as Basic credentials; nothing is stored) or caller
-	// (the person whom the caller's access token proves, by constrained delegation; callers must be set; on Linux).
+	// (the person whom the caller's access token proves, by constrained delegation; callers must be set).
 	As string `yaml:"as,required"`
 	// The account for as: account: CORP\svc-erp or svc-erp@corp.example. For as: caller the one that acts for people, if it is
 	// not that of the keytab.

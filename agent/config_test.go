@@ -337,3 +337,34 @@ callers: {audience: x}
 		t.Errorf("%v, %+v", err, c)
 	}
 }
+
+func TestPortsThatThereAreNot(t *testing.T) {
+	t.Parallel()
+	for relay, good := range map[string]bool{":0": false, ":65536": false, ":443": true, "": true, "/": true} {
+		_, err := ParseConfig("agent.yaml", []byte("relay: https://relay.example.com"+relay+"\ngateway: plant1\n"))
+		if (err == nil) != good || err != nil && !strings.Contains(err.Error(), "no such port") {
+			t.Errorf("%q: %v", relay, err)
+		}
+	}
+}
+
+func TestStateNamedInABrokenFile(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"relay: [\nstate: '/srv/a b'  # here\r\n\tx\n": "/srv/a b",
+		"apis:\n  - state: /no\n":                      "",
+		"state: [\nstate: /srv/x\n":                    "/srv/x",
+		"nonsense: 1\n":                                "",
+	} {
+		file := filepath.Join(t.TempDir(), "agent.yaml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := StateNamedIn(file); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+	if got := StateNamedIn(filepath.Join(t.TempDir(), "none")); got != "" {
+		t.Errorf("no file: %q", got)
+	}
+}

@@ -23,6 +23,7 @@ type door struct {
 	url, fingerprint string
 	mu               sync.Mutex
 	breakOff         bool
+	refuse           *tunnel.Refusal
 	keys             []string // of those who proved a code
 }
 
@@ -43,6 +44,9 @@ func newDoor(t *testing.T) *door {
 			func(_ context.Context, c tunnel.Claim) (tunnel.Welcome, error) {
 				d.mu.Lock()
 				defer d.mu.Unlock()
+				if d.refuse != nil {
+					return tunnel.Welcome{}, d.refuse
+				}
 				d.keys = append(d.keys, tunnel.Fingerprint(c.Key))
 				if d.breakOff {
 					_ = ws.NetConn().Close() // admitted, and the agent never hears of it
@@ -107,5 +111,55 @@ func TestJoinIsCompletedByRepeatingIt(t *testing.T) {
 	}
 	if aside, err := filepath.Glob(dir.Path("identity.2*.json")); err != nil || len(aside) != 1 {
 		t.Errorf("set aside: %v, %v", aside, err)
+	}
+}
+
+// A code that has expired, or a relay that cannot be reached, costs nobody the key that works.
+func TestReplaceThatIsRefusedKeepsTheOldKey(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t)
+	dir, err := state.Open(filepath.Join(t.TempDir(), "state"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := d.config(t, dir)
+	before, err := Join(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Replace = true
+	same := func(when string) {
+		t.Helper()
+		now, err := identity.Load(dir)
+		if err != nil || !now.Joined || now.Fingerprint() != before.Fingerprint() {
+			t.Errorf("%s: %v, %v; want the identity as it was", when, now, err)
+		}
+		if aside, err := filepath.Glob(dir.Path("identity.2*.json")); err != nil || len(aside) != 0 {
+			t.Errorf("%s: set aside: %v, %v", when, aside, err)
+		}
+	}
+	d.mu.Lock()
+	d.refuse = &tunnel.Refusal{Code: "code-expired", Permanent: true, Reason: "this join code has expired"}
+	d.mu.Unlock()
+	if _, err := Join(t.Context(), c); err == nil {
+		t.Error("refused, and joined")
+	}
+	same("refused")
+	nobody := c
+	if nobody.Dialer, err = link.NewDialer(link.DialConfig{Relay: "http://127.0.0.1:1"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Join(t.Context(), nobody); err == nil {
+		t.Error("nobody there, and joined")
+	}
+	same("not reached")
+	d.mu.Lock()
+	d.refuse, d.breakOff = nil, true
+	d.mu.Unlock()
+	if _, err := Join(t.Context(), c); err == nil {
+		t.Error("broken off, and joined")
+	}
+	if now, err := identity.Load(dir); err != nil || now.Joined || now.Fingerprint() == before.Fingerprint() {
+		t.Errorf("broken off: %v, %v; want the key that the relay may have admitted", now, err)
 	}
 }

@@ -30,7 +30,7 @@ func TestPulse(t *testing.T) {
 	r.link()
 	r.pulse("1 link to 127.0.0.1:")
 	r.pulse(", 1 API")
-	if err := Tell(r.state, func(told *Told) error { told.Pause(Pause{API: "orders"}); return nil }); err != nil {
+	if err := Tell(t.Context(), r.state, func(told *Told) error { told.Pause(Pause{API: "orders"}); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	r.pulse(", 1 API (1 paused)")

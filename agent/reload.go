@@ -145,6 +145,26 @@ func (a *Agent) reread() {
 	}
 }
 
+// StateNamedIn is the setting 'state' of a file that may be wrong everywhere else; empty if none can be read.
+func StateNamedIn(path string) string {
+	data, err := readFile(path)
+	if err != nil {
+		return ""
+	}
+	for line := range bytes.Lines(data) {
+		if !bytes.HasPrefix(line, []byte("state:")) {
+			continue
+		}
+		var named struct {
+			State string `yaml:"state"`
+		}
+		if configs.Load(path, line, &named, nil) == nil {
+			return named.State
+		}
+	}
+	return ""
+}
+
 // ReadConfig reads agent.yaml from a file, to look at it: nobody's signature is asked for (see ReadSigned).
 func ReadConfig(path string) (*Config, error) {
 	data, err := readFile(path)

@@ -61,7 +61,7 @@ func ReadStatus(dir state.Dir) (s Status, err error) {
 		return s, err
 	}
 	if err := json.Unmarshal(data, &s); err != nil {
-		return s, fmt.Errorf("read %s: %w", dir.Path(statusFile), err)
+		return s, fmt.Errorf("read %s (delete it; a running agent writes it anew): %w", dir.Path(statusFile), err)
 	}
 	if s.Running && time.Since(s.Written) > 2*statusEvery {
 		s.Late = audit.InUse(dir)

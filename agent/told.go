@@ -18,9 +18,12 @@ import (
 
 const (
 	toldFile  = "told.json"
+	toldLock  = "told.lock"
 	toldLimit = 64 << 10
 	// toldEvery is how often the agent looks whether it was told something.
 	toldEvery = time.Second
+	// tellTimeout bounds the wait for another command that tells the agent something.
+	tellTimeout = 10 * time.Second
 	// maxPaused bounds the APIs that are paused by name.
 	maxPaused = 1024
 )
@@ -92,7 +95,14 @@ func ReadTold(dir state.Dir) (*Told, error) {
 }
 
 // Tell changes what the agent was told. A running one takes it over within about a second.
-func Tell(dir state.Dir, change func(*Told) error) error {
+func Tell(ctx context.Context, dir state.Dir, change func(*Told) error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, tellTimeout, errors.New("another command tells the agent something and does not end"))
+	defer cancel()
+	unlock, err := dir.Lock(ctx, toldLock) // or of two commands at once one would lose what it said to be done
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	t, err := ReadTold(dir)
 	if err != nil {
 		return err

@@ -1,10 +1,13 @@
 package agent
 
 import (
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,7 +26,7 @@ func TestPauseAndResume(t *testing.T) {
 	}
 	tell := func(change func(*Told)) {
 		t.Helper()
-		if err := Tell(r.state, func(told *Told) error { change(told); return nil }); err != nil {
+		if err := Tell(t.Context(), r.state, func(told *Told) error { change(told); return nil }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -72,7 +75,7 @@ func TestPauseOutlivesARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, api := range []string{"orders", "stock", "orders"} {
-		if err := Tell(dir, func(told *Told) error { told.Pause(Pause{API: api}); return nil }); err != nil {
+		if err := Tell(t.Context(), dir, func(told *Told) error { told.Pause(Pause{API: api}); return nil }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -98,7 +101,7 @@ func TestLogLevelWhileItRuns(t *testing.T) {
 	r.link()
 	set := func(level string, until time.Time) {
 		t.Helper()
-		if err := Tell(r.state, func(told *Told) error { told.LogLevel, told.LogUntil = level, until; return nil }); err != nil {
+		if err := Tell(t.Context(), r.state, func(told *Told) error { told.LogLevel, told.LogUntil = level, until; return nil }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -107,4 +110,40 @@ func TestLogLevelWhileItRuns(t *testing.T) {
 	set("warn", time.Now().Add(2*time.Second))
 	r.until("the level is warn", func() bool { return r.level.Level() == slog.LevelWarn })
 	r.until("the level is the usual one", func() bool { return r.level.Level() == slog.LevelDebug })
+}
+
+// Commands at once, as a script may give them, lose none of what they say.
+func TestTellingAtOnce(t *testing.T) {
+	t.Parallel()
+	dir, err := state.Open(filepath.Join(t.TempDir(), "state"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			if err := Tell(t.Context(), dir, func(told *Told) error { told.Pause(Pause{API: fmt.Sprint("a", i)}); return nil }); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if told, err := ReadTold(dir); err != nil || len(told.Paused) != 20 {
+		t.Errorf("%d pauses of 20: %v", len(told.Paused), err)
+	}
+}
+
+// A damaged status comes with its mend.
+func TestADamagedStatus(t *testing.T) {
+	t.Parallel()
+	dir, err := state.Open(filepath.Join(t.TempDir(), "state"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := dir.Write(statusFile, []byte("junk")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadStatus(dir); err == nil || !strings.Contains(err.Error(), "delete it") {
+		t.Errorf("%v", err)
+	}
 }

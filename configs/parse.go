@@ -3,6 +3,7 @@ package configs
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -54,7 +55,11 @@ func (d *Doc) syntax(err error) {
 	var at yaml.Error
 	if errors.As(err, &at) && at.GetToken() != nil {
 		p := at.GetToken().Position
-		d.errorAt(p.Line, p.Column, "not valid YAML: %s", at.GetMessage())
+		hint := ""
+		if message := at.GetMessage(); strings.Contains(message, "'\t'") || strings.Contains(message, "tab character") {
+			hint = " (a tab cannot indent in YAML: use spaces)"
+		}
+		d.errorAt(p.Line, p.Column, "not valid YAML: %s%s", strings.ReplaceAll(at.GetMessage(), "\t", `\t`), hint)
 		return
 	}
 	d.errorAt(1, 1, "not valid YAML: %v", err)

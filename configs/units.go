@@ -89,3 +89,26 @@ func ParseDuration(s string) (time.Duration, error) {
 	}
 	return d, nil
 }
+
+// A Span is a time as people give it to a command, as ParseDuration reads it; it is a pflag.Value.
+type Span time.Duration
+
+// Set reads it.
+func (s *Span) Set(text string) error {
+	d, err := ParseDuration(text)
+	if err == nil {
+		*s = Span(d)
+	}
+	return err
+}
+
+// String is empty for none, so that help shows no default then.
+func (s *Span) String() string {
+	if *s == 0 {
+		return ""
+	}
+	return time.Duration(*s).String()
+}
+
+// Type is what help calls it.
+func (s *Span) Type() string { return "duration" }

@@ -283,6 +283,9 @@ func parsePublicURL(s string) (*url.URL, error) {
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" {
 		return nil, fmt.Errorf("%q is no URL of a relay (write https://relay.example.com)", s)
 	}
+	if port := u.Port(); port != "" && !isHostPort(u.Host) {
+		return nil, fmt.Errorf("%q has no port that there is (write 1 to 65535, or leave it out)", s)
+	}
 	if u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
 		return nil, fmt.Errorf("%q must be a scheme and a host alone (write %s://%s)", s, u.Scheme, u.Host)
 	}

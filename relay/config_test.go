@@ -3,6 +3,7 @@ package relay
 import (
 	"bytes"
 	"flag"
+	"net"
 	"os"
 	"reflect"
 	"strings"
@@ -150,5 +151,30 @@ func TestExampleIsTheSameInBothPlaces(t *testing.T) {
 	}
 	if !bytes.Equal(a, b) {
 		t.Error("configs/relay.example.yaml and cmd/sallyport-relay/relay.example.yaml differ: copy one to the other")
+	}
+}
+
+func TestPublicURLWithoutSuchAPort(t *testing.T) {
+	t.Parallel()
+	for url, good := range map[string]bool{"https://r.example.com:0": false, "https://r.example.com:70000": false, "https://r.example.com:8443": true, "https://[::1]:8443": true} {
+		_, err := Load("relay.yaml", []byte("public_url: "+url+"\n"))
+		if (err == nil) != good || err != nil && !strings.Contains(err.Error(), "no port that there is") {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+}
+
+func TestListenSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for address, hint := range map[string]string{taken.Addr().String(): "another program has this port", "192.0.2.1:0": "this machine has no such address"} {
+		_, err := net.Listen("tcp", address)
+		if err == nil || !strings.Contains(listenHint(err), hint) {
+			t.Errorf("%s: %v%s", address, err, listenHint(err))
+		}
 	}
 }

@@ -9,9 +9,16 @@ import (
 )
 
 // CheckFiles looks at the files that the configuration names and gives what would keep the relay from starting: a certificate
-// that is not there or does not fit its key, and what the relay's account, to which the data folder belongs, cannot read. It
-// is apart from reading the configuration, which may be checked on another machine than the relay's.
+// that is not there or does not fit its key, and what the relay's account, to which the data folder belongs, cannot read; and a data
+// folder that is everybody's. It is apart from reading the configuration, which may be checked on another machine than the relay's.
 func (c *Config) CheckFiles() (problems []error) {
+	if err := everybodys(c.data()); err != nil {
+		problems = append(problems, err)
+	}
+	return append(problems, c.checkCertificate()...)
+}
+
+func (c *Config) checkCertificate() (problems []error) {
 	if c.TLS == nil || c.TLS.ACME != nil {
 		return nil
 	}

@@ -14,6 +14,16 @@ import (
 	"syscall"
 )
 
+// everybodys says that all accounts may write in the data folder. That of a group may be meant so (a volume in a container).
+func everybodys(data string) error {
+	info, err := os.Stat(data)
+	if err != nil || info.Mode().Perm()&0o002 == 0 {
+		return nil // none yet, or it is well
+	}
+	return fmt.Errorf("%s: every account may write in the data folder, and so put another key, store or admin socket there (mode %04o); mend with: chmod go-w %s",
+		data, info.Mode().Perm(), data)
+}
+
 // ownerCanRead says that the account to which the data folder belongs, and so the relay's, cannot read a file: root, who looks,
 // does not notice.
 func ownerCanRead(data, path string) error {

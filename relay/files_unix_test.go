@@ -47,6 +47,20 @@ func TestFilesOfACertificate(t *testing.T) {
 	}
 }
 
+func TestADataFolderThatIsEverybodys(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	for mode, want := range map[fs.FileMode]int{0o700: 0, 0o755: 0, 0o770: 0, 0o777: 1, 0o702: 1} {
+		if err := os.Chmod(data, mode); err != nil {
+			t.Fatal(err)
+		}
+		config := Config{Data: data}
+		if got := config.CheckFiles(); len(got) != want || want > 0 && !strings.Contains(got[0].Error(), "chmod go-w") {
+			t.Errorf("%04o: %v", mode, got)
+		}
+	}
+}
+
 // TestTheAccountCannotReadTheKey: what root can read and the relay's account cannot, the file or a folder on the way, is said
 // with the command that mends it.
 func TestTheAccountCannotReadTheKey(t *testing.T) {

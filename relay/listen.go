@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"sallyport/relay/connector"
@@ -88,6 +89,19 @@ func (l serverLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// listenHint says what to do about an address that cannot be had.
+func listenHint(err error) string {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "; another program has this port (ss -ltnp shows which): stop it, or give 'listen' another one"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return "; this machine has no such address (ip address shows those that it has): correct 'listen'"
+	case errors.Is(err, syscall.EACCES):
+		return "; ports below 1024 are for root and the service (sallyport-relay service start): give 'listen' a higher one"
+	}
+	return ""
+}
+
 // listen opens the public listener, or goes on with the one that was kept.
 func (r *Relay) listen(ctx context.Context) (*boundedListener, error) {
 	l := r.deps.Kept
@@ -99,7 +113,7 @@ func (r *Relay) listen(ctx context.Context) (*boundedListener, error) {
 	if l == nil {
 		var err error
 		if l, err = new(net.ListenConfig).Listen(ctx, "tcp", r.config.listen()); err != nil {
-			return nil, fmt.Errorf("listen for callers and agents: %w", err)
+			return nil, fmt.Errorf("listen for callers and agents: %w%s", err, listenHint(err))
 		}
 	}
 	if r.deps.Keep != nil {

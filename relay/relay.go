@@ -109,6 +109,9 @@ func Open(ctx context.Context, config Config, d Deps) (r *Relay, err error) {
 	if r.url, err = r.publicURL(); err != nil {
 		return nil, err
 	}
+	if err := everybodys(config.data()); err != nil {
+		log.Warn("the data folder is not private", "error", err)
+	}
 	if err := r.openState(ctx); err != nil {
 		return nil, err
 	}

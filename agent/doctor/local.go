@@ -173,6 +173,9 @@ func (p *patient) identity() Finding {
 	if e := p.config.Identity.Entra; e != nil {
 		return f.ok("it signs on with tokens of Microsoft Entra ID (%s); no token was asked for", e.Credential)
 	}
+	if _, err := os.Stat(p.path); p.dir == nil && !errors.Is(err, fs.ErrNotExist) {
+		return f.skip("no state directory can be read") // it may well have joined
+	}
 	if p.dir == nil {
 		return f.is(Warn, "not joined yet, as far as can be seen: no state directory can be read", "run: "+notJoined)
 	}

@@ -79,6 +79,11 @@ func TestPermissions(t *testing.T) {
 			"state", Fail,
 			[]string{"not private", "chmod 700"},
 		},
+		"whose key cannot be seen then": {
+			func(w *ward) error { return os.Chmod(w.state, 0o777) },
+			"identity", Skip,
+			[]string{"no state directory can be read"},
+		},
 		"a key that others read": {
 			func(w *ward) error { return os.Chmod(filepath.Join(w.state, "identity.json"), 0o644) },
 			"state", Fail,

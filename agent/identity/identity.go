@@ -19,6 +19,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"sallyport/agent/secret"
@@ -218,6 +219,22 @@ func unsealKey(sealed []byte, public string) (ed25519.PrivateKey, error) {
 		return nil, errors.New("its key does not match its fingerprint")
 	}
 	return key, nil
+}
+
+// PutBack undoes SetAside, which gave path: in place of a key that nobody has admitted.
+func PutBack(dir state.Dir, path string) error {
+	name := filepath.Base(path)
+	data, err := dir.Read(name, fileLimit)
+	if err == nil {
+		err = dir.Write(fileName, data)
+	}
+	if err == nil {
+		err = dir.Remove(name)
+	}
+	if err != nil {
+		return fmt.Errorf("put the old identity back, which is in %s: %w", path, err)
+	}
+	return nil
 }
 
 // SetAside renames the identity, so that another can take its place and nothing is lost. It gives the new name.

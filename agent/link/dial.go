@@ -106,13 +106,21 @@ func Roots(pem []byte) (*x509.CertPool, error) {
 	return pool, nil
 }
 
+// ErrUnreached is found in the error of an attempt that came to its end before anything was said to the relay.
+var ErrUnreached = errors.New("the relay was not reached")
+
+type unreached struct{ error }
+
+func (u unreached) Unwrap() error        { return u.error }
+func (u unreached) Is(target error) bool { return target == ErrUnreached }
+
 // dial makes one attempt: network, proxy, TLS, upgrade, handshake. Names are looked up anew each time.
 func (d *Dialer) dial(ctx context.Context, who tunnel.AgentIdentity, relayKey string) (*websocket.Conn, tunnel.Welcome, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, dialTimeout, fmt.Errorf("it took longer than %s", dialTimeout))
 	defer cancel()
 	ws, err := d.open(ctx)
 	if err != nil {
-		return nil, tunnel.Welcome{}, fmt.Errorf("dial relay %s: %w", d.relay, err)
+		return nil, tunnel.Welcome{}, unreached{fmt.Errorf("dial relay %s: %w", d.relay, err)}
 	}
 	welcome, err := tunnel.Introduce(ctx, ws, who, relayKey)
 	if late, ok := errors.AsType[net.Error](err); ok && late.Timeout() && ctx.Err() == nil {

@@ -71,10 +71,11 @@ func (p *program) witness(c *agent.Config, dir state.Dir, file, relayKey string)
 }
 
 func (p *program) auditVerify(ctx context.Context, receipts, relayKey string, asJSON bool) error {
-	c, _, err := p.configIfThere()
+	c, _, wrong, err := p.toldBy()
 	if err != nil {
 		return err
 	}
+	p.warnWrong(wrong)
 	dir, err := p.stateDir(c)
 	if err != nil {
 		return err

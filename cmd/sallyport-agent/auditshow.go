@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sallyport/agent/audit"
+	"sallyport/configs"
 )
 
 // A recordFilter is which events 'audit show' shows.
@@ -39,7 +40,7 @@ func (p *program) auditShowCommand() *cobra.Command {
   sallyport-agent audit show --since 1m --follow`,
 		RunE: does(func(ctx context.Context, _ []string) error { return p.auditShow(ctx, f) }),
 	}
-	c.Flags().DurationVar(&f.since, "since", 0, "only what is not older than this: 2h, 30m")
+	c.Flags().Var((*configs.Span)(&f.since), "since", "only what is not older than this: 2h, 30m")
 	c.Flags().StringVar(&f.principal, "principal", "", "only calls of this principal, or of this caller in the relay's words")
 	c.Flags().StringVar(&f.operation, "operation", "", "only calls whose method and path, or whose rule, begin so: 'GET /orders'")
 	c.Flags().StringVar(&f.flowRun, "flow-run", "", "only calls of the flow's run with this ID")
@@ -50,10 +51,11 @@ func (p *program) auditShowCommand() *cobra.Command {
 }
 
 func (p *program) auditShow(ctx context.Context, f recordFilter) error {
-	c, _, err := p.configIfThere()
+	c, _, wrong, err := p.toldBy()
 	if err != nil {
 		return err
 	}
+	p.warnWrong(wrong)
 	dir, err := p.stateDir(c)
 	if err != nil {
 		return err

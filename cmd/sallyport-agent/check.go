@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -95,7 +94,10 @@ func (p *program) examine(ctx context.Context, api, caller, relay string) ([]doc
 	return doctor.Examine(ctx, doctor.Options{
 		Config: p.config, Named: p.config != defaultConfig(), API: api, Caller: caller, Relay: relay, Environment: environmentProxy(), Version: version(), Program: own,
 		State: func(c *agent.Config) string {
-			return cmp.Or(p.state, p.getenv("SALLYPORT_STATE"), c.State, agent.DefaultState())
+			if c.State == "" { // left out, or the file is wrong
+				c = &agent.Config{State: agent.StateNamedIn(p.config)}
+			}
+			return p.stateOf(c)
 		},
 		Secrets: p.secrets,
 		Service: func(ctx context.Context) (service.Status, error) {

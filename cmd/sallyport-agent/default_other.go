@@ -37,3 +37,6 @@ func hangups(ctx context.Context) <-chan struct{} {
 	}()
 	return again
 }
+
+// elevated is how somebody runs a command who may do all.
+const elevated = "as root (sudo)"

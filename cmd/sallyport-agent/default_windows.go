@@ -15,3 +15,6 @@ func serviceCredentials() string { return "" }
 
 // hangups gives nothing: Windows has no such signal, the file is watched.
 func hangups(context.Context) <-chan struct{} { return nil }
+
+// elevated is how somebody runs a command who may do all.
+const elevated = "as an administrator"

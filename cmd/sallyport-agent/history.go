@@ -37,10 +37,11 @@ HASH, of either kind or how it begins, the newest file with it is printed as it 
 }
 
 func (p *program) history(hash string, asJSON bool) error {
-	c, _, err := p.configIfThere()
+	c, _, wrong, err := p.toldBy()
 	if err != nil {
 		return err
 	}
+	p.warnWrong(wrong)
 	dir, err := p.stateDir(c)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -16,6 +17,7 @@ import (
 	"sallyport/agent/logfile"
 	"sallyport/agent/secret"
 	"sallyport/agent/state"
+	"sallyport/configs"
 	"sallyport/internal/eventlog"
 	"sallyport/internal/systemd"
 )
@@ -63,6 +65,8 @@ unless agent.yaml does.`
 
 // run makes one run of the command line.
 func run(ctx context.Context, args []string, s streams, getenv func(string) string) error {
+	said := &output{Writer: s.out}
+	s.out = said
 	p := &program{streams: s, getenv: getenv}
 	root := &cobra.Command{
 		Use: "sallyport-agent", Short: "Call internal APIs for a relay in the cloud, by an allow-list decided inside",
@@ -82,11 +86,45 @@ func run(ctx context.Context, args []string, s streams, getenv func(string) stri
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err) })
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil && !started(err) {
-		return usage(root, err)
+		return usage(cmd, err)
+	}
+	if hint := rightsHint(err, os.Geteuid(), getenv("NOTIFY_SOCKET") != ""); hint != "" {
+		return fmt.Errorf("%w; %s", err, hint)
+	}
+	if err == nil && said.err != nil {
+		return fmt.Errorf("what was asked for is done, but the answer could not be printed: %w", said.err)
 	}
 	return err
+}
+
+// rightsHint says what helps where the account of this process may not use a file; empty where that is not what is wrong.
+func rightsHint(err error, uid int, service bool) string {
+	_, path := errors.AsType[*fs.PathError](err)
+	_, link := errors.AsType[*os.LinkError](err)
+	switch {
+	case uid == 0 || !path && !link || !errors.Is(err, fs.ErrPermission):
+		return ""
+	case service:
+		return "'sallyport-agent service install', " + elevated + ", gives the service's account its folder"
+	}
+	return "run it " + elevated + " or as the agent's account, or give --config and --state of your own"
+}
+
+// An output is standard output, and keeps the first error of it: what nobody could read, because the disk that it was to be written to
+// is full, is no success.
+type output struct {
+	io.Writer
+	err error
+}
+
+func (a *output) Write(b []byte) (int, error) {
+	n, err := a.Writer.Write(b)
+	if a.err == nil {
+		a.err = err
+	}
+	return n, err
 }
 
 // An exitError ends the program with a code of its own.
@@ -193,9 +231,40 @@ func (p *program) configIfThere() (c *agent.Config, there bool, err error) {
 	return c, true, err
 }
 
+// toldBy is what a command of the running agent has of agent.yaml. A file that is wrong must not keep an admin from looking at the
+// agent, which goes on by the one before, or from shutting the door: of such a file only 'state' is read, and wrong says what it has.
+// What is then looked at has to be there.
+func (p *program) toldBy() (c *agent.Config, there bool, wrong, err error) {
+	c, there, err = p.configIfThere()
+	if _, ok := errors.AsType[configs.Errors](err); !ok {
+		return c, there, nil, err
+	}
+	c = &agent.Config{State: agent.StateNamedIn(p.config)}
+	if _, missing := os.Stat(p.stateOf(c)); missing != nil {
+		return nil, true, nil, err
+	}
+	return c, true, err, nil
+}
+
+// warnWrong says that agent.yaml is wrong, to somebody who asked for something else.
+func (p *program) warnWrong(wrong error) {
+	if wrong != nil {
+		fmt.Fprintf(p.err, "warning: %s is wrong, 'sallyport-agent config check' says how; a running agent goes on by the one before\n", p.config)
+	}
+}
+
 // stateDir is the state directory: of the flag, else the environment, else the configuration, else the default.
 func (p *program) stateDir(c *agent.Config) (state.Dir, error) {
-	return state.Open(cmp.Or(p.state, p.getenv("SALLYPORT_STATE"), c.State, agent.DefaultState()))
+	return state.Open(p.stateOf(c))
+}
+
+// stateOf is its path. One in agent.yaml starts where that is, as all of its paths do.
+func (p *program) stateOf(c *agent.Config) string {
+	named := c.State
+	if named != "" && !filepath.IsAbs(named) {
+		named = filepath.Join(filepath.Dir(p.config), named)
+	}
+	return cmp.Or(p.state, p.getenv("SALLYPORT_STATE"), named, agent.DefaultState())
 }
 
 func (p *program) secrets(dir state.Dir) (*secret.Store, error) {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -43,7 +42,7 @@ func (p *program) serviceSpec() (service.Spec, error) {
 	if err != nil {
 		c = &agent.Config{}
 	}
-	state, err := filepath.Abs(cmp.Or(p.state, p.getenv("SALLYPORT_STATE"), c.State, agent.DefaultState()))
+	state, err := filepath.Abs(p.stateOf(c))
 	if err != nil {
 		return service.Spec{}, fmt.Errorf("--state: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"os"
 
@@ -58,12 +59,8 @@ func (p *program) makeSigner(path, form string) error {
 	if err != nil {
 		return fmt.Errorf("write the key: %w", err)
 	}
-	if err := pem.Encode(f, &pem.Block{Type: "PRIVATE KEY", Bytes: der}); err != nil {
-		_ = f.Close()
-		return fmt.Errorf("write the key: %w", err)
-	}
-	if err := f.Close(); err != nil {
-		return fmt.Errorf("write the key: %w", err)
+	if err := errors.Join(pem.Encode(f, &pem.Block{Type: "PRIVATE KEY", Bytes: der}), f.Close()); err != nil {
+		return errors.Join(fmt.Errorf("write the key: %w", err), os.Remove(path)) // half a key keeps the next attempt from its place
 	}
 	_, err = fmt.Fprintf(p.out, form, signature.Name(public))
 	return err

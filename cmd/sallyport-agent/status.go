@@ -50,7 +50,7 @@ counts are at most ten seconds old, and begin anew with each start.`,
 }
 
 func (p *program) showStatus(asJSON bool) error {
-	c, _, err := p.configIfThere()
+	c, _, wrong, err := p.toldBy()
 	if err != nil {
 		return err
 	}
@@ -72,6 +72,9 @@ func (p *program) showStatus(asJSON bool) error {
 	} else {
 		id, err := identity.Load(dir)
 		if err != nil {
+			if wrong != nil {
+				err = wrong
+			}
 			return err
 		}
 		r.Gateway, r.Relay, r.Agent, r.Joined = id.Gateway, id.Relay, id.Agent, id.Joined
@@ -79,6 +82,12 @@ func (p *program) showStatus(asJSON bool) error {
 	}
 	if r.Status, err = agent.ReadStatus(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
+	}
+	if wrong != nil && r.ConfigProblem == "" {
+		r.ConfigProblem = wrong.Error()
+	}
+	if !r.Running { // else it stands in what is shown
+		p.warnWrong(wrong)
 	}
 	if r.Told, err = agent.ReadTold(dir); err != nil {
 		return err

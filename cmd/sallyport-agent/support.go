@@ -19,6 +19,7 @@ import (
 	"sallyport/agent/logfile"
 	"sallyport/agent/state"
 	"sallyport/agent/support"
+	"sallyport/configs"
 	"sallyport/internal/service"
 )
 
@@ -42,7 +43,8 @@ calls on record that were refused or failed too, with their paths and who made t
 		RunE:    does(func(ctx context.Context, _ []string) error { return p.supportBundle(ctx, o) }),
 	}
 	c.Flags().StringVar(&o.out, "out", "", "the archive's path, which must not be there yet (default: sallyport-support-HOST-TIME.zip here)")
-	c.Flags().DurationVar(&o.since, "since", 24*time.Hour, "how far back log and record go")
+	o.since = 24 * time.Hour
+	c.Flags().Var((*configs.Span)(&o.since), "since", "how far back log and record go")
 	c.Flags().BoolVar(&o.refused, "refused", false, "with the calls on record that were refused or failed")
 	c.Flags().BoolVar(&o.list, "dry-run", false, "collect everything, list what would be written, and write nothing")
 	return c
@@ -140,9 +142,9 @@ func sessionProxy() string { return cmp.Or(os.Getenv("HTTPS_PROXY"), os.Getenv("
 func (p *program) statePath() string {
 	c, _, err := p.configIfThere()
 	if err != nil {
-		c = &agent.Config{}
+		c = &agent.Config{State: agent.StateNamedIn(p.config)}
 	}
-	return cmp.Or(p.state, p.getenv("SALLYPORT_STATE"), c.State, agent.DefaultState())
+	return p.stateOf(c)
 }
 
 // openState opens the state directory if it is there.

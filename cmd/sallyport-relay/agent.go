@@ -213,7 +213,7 @@ func (p *program) removeAgent(ctx context.Context, id string, yes, dry bool) err
 	if err != nil {
 		return err
 	}
-	return p.remove(removing{what: r, name: id, kind: "agent's ID", yes: yes, dry: dry}, func() (any, error) {
+	return p.remove(ctx, removing{what: r, name: id, kind: "agent's ID", yes: yes, dry: dry}, func() (any, error) {
 		if dry {
 			return r, nil
 		}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 
 	"sallyport/configs"
@@ -31,7 +32,13 @@ the same relay, so that it can be kept in a repository and compared. Agents, key
 			if err != nil {
 				return err
 			}
-			_, err = p.out.Write(f.YAML())
+			text := f.YAML()
+			if p.json {
+				if text, err = yaml.YAMLToJSON(text); err != nil {
+					return fmt.Errorf("print the answer: %w", err)
+				}
+			}
+			_, err = p.out.Write(text)
 			return err
 		},
 	}

@@ -25,6 +25,9 @@ the relay runs, and reads it back. Whoever has the file can pose as this relay: 
 in it; 'sallyport-relay log --json' exports them. 'sallyport-relay restore' makes a data folder from it.`,
 		Example: `  sallyport-relay backup /var/backups/relay-$(date +%F).backup`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if args[0] == "-" {
+				return usagef("a backup is read back once it is written, so it goes into a file: name one")
+			}
 			c, err := p.client()
 			if err != nil {
 				return err

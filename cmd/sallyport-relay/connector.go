@@ -114,7 +114,7 @@ setting that is not given goes back to its default. What has changed is listed; 
 	f.StringVar(&w.body, "body-limit", "", "the largest request body, such as 20MB; default: the relay's")
 	f.StringVar(&w.rate, "rate", "", "how many `calls` may begin, such as 100/m (s, m or h); default: no bound")
 	f.IntVar(&w.concurrent, "concurrent", 0, "how `many` calls may be under way; default: the relay's bound")
-	f.DurationVar(&w.timeout, "timeout", 0, "how `long` the relay waits for an answer; default: the relay's")
+	f.Var((*configs.Span)(&w.timeout), "timeout", "how `long` the relay waits for an answer; default: the relay's")
 	f.StringVar(&w.outcome, "outcome-unknown", "", "the answer to calls that may have been run: auto, 409 or 504 (default auto)")
 	w.outliving.flags(cmd, f)
 	w.tokens.flags(f)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sallyport/configs"
 	"sallyport/relay/admin"
 	"sallyport/relay/gateway"
 )
@@ -60,7 +61,8 @@ compared its fingerprint ('sallyport-relay agent list') and approved it ('agent 
 			return p.print(join, func(w io.Writer) { printJoin(w, join) })
 		},
 	}
-	cmd.Flags().DurationVar(&how.Expires, "expires", gateway.DefaultCodeLife, "how `long` the join string can be used")
+	how.Expires = gateway.DefaultCodeLife
+	cmd.Flags().Var((*configs.Span)(&how.Expires), "expires", "how `long` the join string can be used")
 	cmd.Flags().IntVar(&how.Uses, "uses", 1, "how many agents can join with it; more than one need --approve")
 	cmd.Flags().BoolVar(&how.Approve, "approve", false, "an agent that has joined waits until an admin approves it")
 	if verb == "join" {
@@ -193,7 +195,7 @@ func (p *program) removeGateway(ctx context.Context, name string, yes, dry bool)
 	if err != nil {
 		return err
 	}
-	return p.remove(removing{what: r, name: name, kind: "gateway's name", yes: yes, dry: dry}, func() (any, error) {
+	return p.remove(ctx, removing{what: r, name: name, kind: "gateway's name", yes: yes, dry: dry}, func() (any, error) {
 		if dry {
 			return r, nil
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sallyport/configs"
 	"sallyport/relay/admin"
 )
 
@@ -20,9 +21,6 @@ relay.yaml says. It holds until the relay ends; --for ends it before that. No le
 		Example:   "  sallyport-relay log-level debug --for 10m\n  sallyport-relay log-level usual",
 		ValidArgs: []string{"debug", "info", "warn", "error", "usual"},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if length < 0 {
-				return usagef("--for %s is less than nothing", length)
-			}
 			c, err := p.client()
 			if err != nil {
 				return err
@@ -40,6 +38,6 @@ relay.yaml says. It holds until the relay ends; --for ends it before that. No le
 			})
 		},
 	}
-	cmd.Flags().DurationVar(&length, "for", 0, "go back to the usual level after this time, such as 10m")
+	cmd.Flags().Var((*configs.Span)(&length), "for", "go back to the usual level after this time, such as 10m")
 	return cmd
 }

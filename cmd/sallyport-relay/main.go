@@ -6,7 +6,6 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -33,18 +32,13 @@ func Main() int {
 	return run(ctx, os.Args[1:], environment{in: os.Stdin, out: os.Stdout, err: os.Stderr, get: os.Getenv})
 }
 
-// An environment is what a command has of the world.
-type environment struct {
-	in       io.Reader
-	out, err io.Writer
-	get      func(string) string
-}
-
 // run executes one command line.
 func run(ctx context.Context, args []string, env environment) int {
+	said := &output{Writer: env.out}
+	env.out = said
 	cmd := newRoot(env)
 	cmd.SetArgs(args)
-	err := cmd.ExecuteContext(ctx)
+	err := said.or(cmd.ExecuteContext(ctx))
 	if err == nil {
 		return exitOK
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"sallyport/configs"
 	"sallyport/internal/bearer"
 	"sallyport/internal/hidden"
 	"sallyport/relay/connector"
@@ -32,7 +33,7 @@ func (t *tokens) flags(f *pflag.FlagSet) {
 	f.BoolVar(&t.app, "app-only", false, "oauth2: admit applications by themselves, no persons")
 	f.BoolVar(&t.user, "user-only", false, "oauth2: admit persons, no applications by themselves")
 	f.BoolVar(&t.rule.Guests, "guests", false, "with --entra-tenant: admit guests of the tenant too")
-	f.DurationVar(&t.rule.Leeway, "leeway", 0, "oauth2: by how `much` clocks may differ (default 1m)")
+	f.Var((*configs.Span)(&t.rule.Leeway), "leeway", "oauth2: by how `much` clocks may differ (default 1m)")
 	f.StringSliceVar(&t.rule.Algorithms, "algorithms", nil, "oauth2: which `algorithms` may sign, such as RS256,ES256; default: all with public keys, of Entra RS256")
 }
 

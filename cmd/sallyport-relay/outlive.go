@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"sallyport/configs"
 	"sallyport/relay/connector"
 )
 
@@ -18,7 +19,7 @@ type outliving struct {
 
 func (o *outliving) flags(cmd *cobra.Command, f *pflag.FlagSet) {
 	f.StringVar(&o.after, "async-after", "", "answer 202 after this `time` and keep the answer; off: never; default: callers that prefer respond-async")
-	f.DurationVar(&o.limit, "async-limit", 0, "how `long` a call may go on that was answered 202 (default 1h)")
+	f.Var((*configs.Span)(&o.limit), "async-limit", "how `long` a call may go on that was answered 202 (default 1h)")
 	f.StringVar(&o.dedupe, "dedupe", "", "run repeated calls once, known by: idempotency-key or flow")
 	f.StringArrayVar(&o.dedupeFor, "dedupe-for", nil, "an `operation` whose repeats are known, such as 'POST /orders' (several: repeat); default: POST and PATCH")
 	f.StringArrayVar(&o.webhooks, "webhooks", nil, "an `operation` that subscribes to a webhook, such as 'POST /hooks' (several: repeat)")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -20,9 +21,9 @@ type removing struct {
 }
 
 // remove asks if it has to, has it done, and says what was done. do gives the answer for scripts.
-func (p *program) remove(r removing, do func() (any, error)) error {
+func (p *program) remove(ctx context.Context, r removing, do func() (any, error)) error {
 	if !r.dry && !r.yes {
-		if err := p.confirm(r); err != nil {
+		if err := p.confirm(ctx, r); err != nil {
 			return err
 		}
 	}
@@ -38,15 +39,33 @@ func (p *program) remove(r removing, do func() (any, error)) error {
 }
 
 // confirm asks the person at the terminal. A script is not asked: it has to say --yes.
-func (p *program) confirm(r removing) error {
+func (p *program) confirm(ctx context.Context, r removing) error {
 	f, ok := p.in.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return usagef("this would remove %s; say --yes to do it without being asked, or --dry-run to look only", r.what)
 	}
 	fmt.Fprintf(p.err, "This removes %s.\nType the %s to go on: ", r.what, r.kind)
-	line, err := bufio.NewReader(p.in).ReadString('\n')
-	if err != nil || strings.TrimSpace(line) != r.name {
+	if name, ok := p.line(ctx); !ok || name != r.name {
 		return errors.New("nothing was removed")
 	}
 	return nil
+}
+
+// line is what is typed next; not ok if that ends, or ctx does. A read of a terminal cannot be interrupted: after Ctrl-C it ends with
+// the process.
+func (p *program) line(ctx context.Context) (text string, ok bool) {
+	typed, in := make(chan string, 1), bufio.NewReader(p.in)
+	go func() {
+		defer close(typed)
+		if line, err := in.ReadString('\n'); err == nil {
+			typed <- strings.TrimSpace(line)
+		}
+	}()
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(p.err)
+		return "", false
+	case text, ok = <-typed:
+		return text, ok
+	}
 }

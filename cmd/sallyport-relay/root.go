@@ -45,6 +45,52 @@ func (e *usageError) Unwrap() error { return e.err }
 
 func usagef(format string, v ...any) error { return &usageError{fmt.Errorf(format, v...)} }
 
+// An environment is what a command has of the world.
+type environment struct {
+	in       io.Reader
+	out, err io.Writer
+	get      func(string) string
+}
+
+// An output is standard output, and keeps the first error of it: a key that nobody could read, because the disk that it was to be
+// written to is full, is no success.
+type output struct {
+	io.Writer
+	err error
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	n, err := o.Writer.Write(b)
+	if o.err == nil {
+		o.err = err
+	}
+	return n, err
+}
+
+// rightsHint says what helps where the account of this process may not use a file, unless err does; empty where that is not what is
+// wrong.
+func rightsHint(err error, uid int) string {
+	_, path := errors.AsType[*fs.PathError](err)
+	if uid == 0 || !path || !errors.Is(err, fs.ErrPermission) {
+		return ""
+	}
+	if text := err.Error(); strings.Contains(text, "as root") || strings.Contains(text, "the relay's account") {
+		return "" // it says itself what helps
+	}
+	return "run it as root (sudo) or as the relay's account, or with files of your own: --config, and 'data' in it"
+}
+
+// or is err, or else that what was said could not be printed.
+func (o *output) or(err error) error {
+	if hint := rightsHint(err, os.Geteuid()); hint != "" {
+		return fmt.Errorf("%w; %s", err, hint)
+	}
+	if err == nil && o.err != nil {
+		return fmt.Errorf("what was asked for is done, but the answer could not be printed: %w", o.err)
+	}
+	return err
+}
+
 // A program is what all commands share: the environment and the persistent flags.
 type program struct {
 	environment
@@ -72,10 +118,13 @@ Exit codes: 0 done, 1 failed, 2 wrong usage; 'service status' has its own.`,
   sallyport-relay key add plant1/orders --name flow-prod`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return cmd.Help()
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("there is no command %q; see 'sallyport-relay --help'", args[0])
+			}
+			return nil
 		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetIn(env.in)
 	root.SetOut(env.out)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sallyport/configs"
 	"sallyport/relay/admin"
 )
 
@@ -51,7 +52,8 @@ on), there is no link: export it.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&s.Format, "format", formatPower, "power-platform, postman or openapi3")
-	f.DurationVar(&s.Expires, "expires", 24*time.Hour, "how long the link works, up to 720h")
+	s.Expires = 24 * time.Hour
+	f.Var((*configs.Span)(&s.Expires), "expires", "how long the link works, up to 30d")
 	f.BoolVar(&s.KeepIDs, "keep-ids", false, "leave operation IDs as they are where Power Platform takes them")
 	f.BoolVar(&revoke, "revoke", false, "void all links that were made until now")
 	cmd.MarkFlagsMutuallyExclusive("revoke", "expires")

@@ -10,7 +10,9 @@ fi
 if ! getent passwd @NAME@ >/dev/null; then
   useradd --system --user-group --home-dir /nonexistent --no-create-home --shell /usr/sbin/nologin --comment "@NAME@" @NAME@
 fi
-install -d -m 0700 -o @NAME@ -g @NAME@ /var/lib/@NAME@
+# One that is there stays as it is: it may be another account's ('service install --account'), whose service runs. systemd gives it
+# and all that is in it to the unit's account at the start, if it is not yet.
+[ -d /var/lib/@NAME@ ] || install -d -m 0700 -o @NAME@ -g @NAME@ /var/lib/@NAME@
 
 if [ -d /run/systemd/system ]; then
   systemctl daemon-reload

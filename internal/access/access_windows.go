@@ -149,7 +149,8 @@ func (f *Fault) String() string {
 		return f.what
 	}
 	if account, domain, _, err := f.who.LookupAccount(""); err == nil {
-		return domain + `\` + account + " (" + f.who.String() + ")"
+		name := domain + `\` + account
+		return strings.TrimPrefix(name, `\`) + " (" + f.who.String() + ")" // Everyone is of no domain
 	}
 	return f.who.String()
 }

@@ -121,7 +121,7 @@ func Ask(ctx context.Context, s Spec) (Status, error) {
 	switch {
 	case p["LoadState"] == "masked":
 		st.State, st.Detail = Stopped, "the unit is masked: systemctl unmask "+s.Name
-	case st.State == Stopped && p["ConditionResult"] == "no":
+	case st.State == Stopped && p["ConditionResult"] == "no" && !isThere(s.Config): // "no" too of a unit that was not tried yet
 		st.Detail = "it waits for its configuration " + s.Config
 	case p["SubState"] == "auto-restart":
 		st.State, st.Detail = Failed, "it ended ("+p["Result"]+") and is started again; 'journalctl -u "+s.Name+"' says why"
@@ -129,6 +129,11 @@ func Ask(ctx context.Context, s Spec) (Status, error) {
 		st.Detail = p["Result"] + "; 'journalctl -u " + s.Name + "' says why"
 	}
 	return st, nil
+}
+
+func isThere(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
 }
 
 // argv takes the command out of systemd's { path=... ; argv[]=... ; ... }.

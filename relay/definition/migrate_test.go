@@ -41,6 +41,22 @@ func TestMigrate(t *testing.T) {
 	}
 }
 
+// What a parameter alone may have is kept, and not reported as lost.
+func TestMigrateKeepsTheEncodingOfParameters(t *testing.T) {
+	t.Parallel()
+	old := `{"swagger":"2.0","info":{"title":"Files","version":"1"},"host":"files.corp.example","basePath":"/","schemes":["http"],"paths":{"/f/{path}":{"get":{` +
+		`"operationId":"File","parameters":[{"name":"path","in":"path","required":true,"type":"string","x-ms-url-encoding":"double","x-ms-nonsense":1}],` +
+		`"responses":{"200":{"description":"x"}}}}}}`
+	m, err := Migrate([]byte(old), []byte(`{"properties":{"capabilities":["gateway"],"connectionParameters":{}}}`), target())
+	if err != nil {
+		t.Fatal(err)
+	}
+	report := m.Files.Report.String()
+	if !strings.Contains(string(m.Files.Definition), `"x-ms-url-encoding": "double"`) || strings.Contains(report, "url-encoding") || !strings.Contains(report, "x-ms-nonsense") {
+		t.Errorf("%s\n%s", report, m.Files.Definition)
+	}
+}
+
 func TestCompare(t *testing.T) {
 	t.Parallel()
 	doc := func(paths string) *Document {

@@ -131,12 +131,23 @@ func (l *parameterList) schemaOf(p *object, place string) (*object, string) {
 			l.c.report.lose(place, "A parameter with a content type of its own (%s) became text", first.key)
 			return obj("type", "string"), place
 		}
-		return l.c.flatten(p, place, 0), place
+		return l.c.flatten(schemaWords(p), place, 0), place
 	}
 	if s, ok := v.(*object); ok {
 		return l.c.flatten(s, at, 0), at
 	}
 	return &object{}, at
+}
+
+// schemaWords is a parameter of 2.0 as its own schema: without the extensions that are copied, or reported, with the parameter.
+func schemaWords(p *object) *object {
+	words := p.shallow()
+	for _, m := range p.all() {
+		if strings.HasPrefix(m.key, "x-ms-") && (slices.Contains(extensionsAt(inParameter), m.key) || !slices.Contains(extensionsAt(inSchema), m.key)) {
+			words.remove(m.key)
+		}
+	}
+	return words
 }
 
 // parameter writes one that is no body.

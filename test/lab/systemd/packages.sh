@@ -103,6 +103,23 @@ systemctl enable --quiet sallyport-relay
 systemctl start sallyport-relay
 step "an admin's 'disable' outlives the next package"
 
+# With another account: its running service keeps its folder over an upgrade, and what stays is the package's account's again.
+sallyport-agent service install --account svc-orders >account.log 2>&1 || fail "$(cat account.log)"
+eventually 20 call
+since=$(date +%s)
+call 0 && dpkg -i new/sallyport-agent_*.deb >account.log 2>&1 || fail "$(cat account.log)"
+eventually 20 call
+journalctl --sync
+! journalctl -u sallyport-agent --since "@$since" -o cat | grep 'permission denied' || fail "the upgrade took the folder from the service"
+[ "$(stat -c %U /var/lib/sallyport-agent/identity.json)" = svc-orders ] || fail "the upgrade gave the key to another account"
+sallyport-agent service uninstall >account.log 2>&1 || fail "$(cat account.log)"
+code 3 sallyport-agent service status
+! grep -q 'waits for its configuration' code.log || fail "it has its configuration: $(cat code.log)"
+dpkg -r sallyport-agent >account.log 2>&1 && dpkg -i new/sallyport-agent_*.deb >account.log 2>&1 || fail "$(cat account.log)"
+systemctl enable --now --quiet sallyport-agent || fail "the package's account cannot use the folder: $(ls -l /var/lib/sallyport-agent)"
+eventually 20 call
+step "another account keeps its folder over an upgrade, and the package's own gets it back"
+
 dpkg -r sallyport-agent >remove.log 2>&1 || fail "$(cat remove.log)"
 [ -e /etc/sallyport/agent.yaml ] && [ -e /var/lib/sallyport-agent/identity.json ] || fail "removal took the configuration or the key"
 ! systemctl is-active --quiet sallyport-agent || fail "the agent runs on after its removal"
