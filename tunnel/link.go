@@ -121,7 +121,9 @@ type Link struct {
 	peerMax  int      // how many streams the peer takes
 	opened   int      // streams that this side opened and that are not finished
 	accepted int      // streams that the peer opened and that are not finished
-	goAway   bool     // we take no new streams
+	goAway   bool     // the peer was told that we take no new streams
+	parting  uint64   // the ping behind that; with its answer nothing more is under way
+	shut     bool     // it was answered: streams that come now are refused
 	peerAway string   // why the peer takes none; "" while it does
 	urgent   ring     // streams with heads or little data to send
 	bulk     ring     // streams with much
@@ -403,7 +405,8 @@ type capabilities struct {
 	MaxStreams int `json:"max_streams"`
 }
 
-// GoAway tells the peer that this side takes no new streams, and why. Streams under way go on.
+// GoAway tells the peer that this side takes no new streams, and why. Streams under way go on, and so do those that the peer
+// opens before it has read this: their bodies may be on the way already, and could not be sent again elsewhere.
 func (l *Link) GoAway(reason string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -411,8 +414,9 @@ func (l *Link) GoAway(reason string) {
 		return
 	}
 	l.goAway = true
-	l.queueControl(frameGoAway, 0, 0, appendGoAway(l.lastPeer, reason))
-	l.checkIdle()
+	l.queueControl(frameGoAway, 0, 0, appendGoAway(allUnderWay, reason))
+	l.queuePing(time.Now())
+	l.parting = l.ping.sent
 }
 
 // Drain calls GoAway, waits until all streams have ended and everything is written, and closes the link. When ctx ends
@@ -585,6 +589,11 @@ func (l *Link) tick(now, lastPing time.Time) time.Duration {
 func (l *Link) sendPing(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.queuePing(now)
+}
+
+// queuePing queues a ping. l.mu is held.
+func (l *Link) queuePing(now time.Time) {
 	l.ping.sent = max(l.ping.sent+1, uint64(now.Sub(l.began).Microseconds()))
 	l.queueControl(framePing, 0, 0, binary.BigEndian.AppendUint64(nil, l.ping.sent))
 }
@@ -612,14 +621,15 @@ func (l *Link) sweep(now time.Time) {
 
 // checkIdle wakes Drain when there is nothing left to do. l.mu is held.
 func (l *Link) checkIdle() {
-	if l.goAway && l.quiet() {
+	if l.quiet() {
 		close(l.idle)
 		l.idle = make(chan struct{})
 	}
 }
 
+// quiet says that nothing is open or queued, and that no stream is under way to here. l.mu is held.
 func (l *Link) quiet() bool {
-	return len(l.streams) == 0 && !l.writing && !l.lent && l.nothingQueued()
+	return l.shut && len(l.streams) == 0 && !l.writing && !l.lent && l.nothingQueued()
 }
 
 func (l *Link) nothingQueued() bool {

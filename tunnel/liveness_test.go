@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -166,6 +167,47 @@ func TestDrainLosesNoStream(t *testing.T) {
 			})
 		}
 		time.Sleep(60 * time.Millisecond)
+		if err := agent.Drain(within(t), "the agent stops"); err != nil {
+			t.Errorf("Drain: %v", err)
+		}
+		callers.Wait()
+	}
+}
+
+// A stream that was opened before the peer's GOAWAY had come is taken: its body is on the way already, and is not kept for another
+// link.
+func TestADrainTakesWhatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	for range 5 {
+		relay, agent, line := faultyLinks(t, Options{}, Options{Serve: func(s *Stream) {
+			n, err := io.Copy(io.Discard, s)
+			_ = s.Answer(&Response{Status: 200, ContentLength: -1}, fmt.Appendf(nil, "%d %v", n, err))
+		}})
+		line.Set(fault.Both, fault.Line{Delay: 20 * time.Millisecond})
+		var callers sync.WaitGroup
+		for range 32 {
+			callers.Go(func() {
+				for {
+					s, err := relay.Open(get("/"), false)
+					if err != nil {
+						return // nothing of the body was taken from the caller
+					}
+					_, err = s.Write(make([]byte, 40_000))
+					if err == nil {
+						err = s.CloseWrite(nil)
+					}
+					if err == nil {
+						_, err = s.ReadResponse(within(t))
+					}
+					if text, _ := io.ReadAll(s); err != nil || string(text) != "40000 <nil>" {
+						t.Errorf("an upload that had begun ended with %v, %q", err, text)
+						return
+					}
+					s.Reset(Cancelled, "done")
+				}
+			})
+		}
+		time.Sleep(150 * time.Millisecond)
 		if err := agent.Drain(within(t), "the agent stops"); err != nil {
 			t.Errorf("Drain: %v", err)
 		}

@@ -324,6 +324,10 @@ func (l *Link) take(b *batch) bool {
 // fill puts into b what goes into the next message: control frames, then streams with little to send, then bulk, each stream
 // in its turn. l.mu is held.
 func (l *Link) fill(b *batch) {
+	away := l.peerAway != ""
+	if !away {
+		l.takePong(b)
+	}
 	l.takeControl(b)
 	now := time.Now()
 	reserve := 0
@@ -340,6 +344,9 @@ func (l *Link) fill(b *batch) {
 			break
 		}
 	}
+	if away && l.urgent.len() == 0 {
+		l.takePong(b) // behind every OPEN: a peer that leaves takes it for the word that there are no more
+	}
 	for before := -1; before != b.size && b.room() > 2*headerSize; {
 		before = b.size
 		for n := l.bulk.len(); n > 0 && b.room() > 2*headerSize; n-- {
@@ -348,11 +355,14 @@ func (l *Link) fill(b *batch) {
 	}
 }
 
-func (l *Link) takeControl(b *batch) {
-	if l.pong != nil {
+func (l *Link) takePong(b *batch) {
+	if l.pong != nil && b.room() >= headerSize+len(l.pong) {
 		b.add(frameHeader{typ: framePong}, l.pong, nil)
 		l.pong = nil
 	}
+}
+
+func (l *Link) takeControl(b *batch) {
 	n := 0
 	for _, f := range l.control {
 		if len(f) > b.room() {
