@@ -133,6 +133,7 @@ type Link struct {
 	pong     []byte   // payload of the pong to send, nil for none
 	writing  bool     // the writer has a message
 	lent     bool     // somebody has the turn instead
+	owing    bool     // who had it has left something to the writer that the network did not take
 	mayWrite bool     // Run has begun
 	writer   bool     // the writer is there
 	busy     bool     // a stream was open since the last ping: the writer stays
@@ -154,8 +155,11 @@ func New(ws *websocket.Conn, side Side, o Options) *Link {
 	boundUnsent(ws.NetConn())
 	if l.conn = ConnUnder(ws.NetConn()); l.conn != nil {
 		l.conn.ReadAhead()
+		l.conn.now = newWriteNow(l.conn.Conn)
 	}
 	ws.SetReadLimit(MaxMessage)
+	// The answer to a close is fail's: the reader would wait for a writer that is stuck before it tells anybody.
+	ws.SetCloseHandler(func(int, string) error { return nil })
 	ws.SetPingHandler(func(text string) error {
 		l.webSocketPing.Store(&text)
 		l.mu.Lock()
@@ -633,5 +637,5 @@ func (l *Link) quiet() bool {
 }
 
 func (l *Link) nothingQueued() bool {
-	return len(l.control) == 0 && l.pong == nil && l.urgent.len() == 0 && l.bulk.len() == 0
+	return !l.owing && len(l.control) == 0 && l.pong == nil && l.urgent.len() == 0 && l.bulk.len() == 0
 }
