@@ -98,7 +98,7 @@ type Link struct {
 	o     Options
 	began time.Time
 
-	heard atomic.Int64 // when the last byte came, Unix nanoseconds
+	heard atomic.Int64 // when the last byte came, nanoseconds since began: the time of day can be set
 	rtt   atomic.Int64 // nanoseconds, 0 before the first pong
 	held  atomic.Int64 // bytes that heads and open windows may make this side hold
 	grown atomic.Int64 // those of them that are beyond the windows' initial size
@@ -186,7 +186,6 @@ func newBareLink(side Side, o Options) *Link {
 	if side == AgentSide {
 		l.next = 2
 	}
-	l.heard.Store(time.Now().UnixNano())
 	return l
 }
 
@@ -238,7 +237,7 @@ func (l *Link) Usable() bool {
 func (l *Link) Suspect() bool { return time.Since(l.Heard()) > suspectAfter }
 
 // Heard is when the last byte of the peer's came.
-func (l *Link) Heard() time.Time { return time.Unix(0, l.heard.Load()) }
+func (l *Link) Heard() time.Time { return l.began.Add(time.Duration(l.heard.Load())) }
 
 // RTT is the last measured round trip; 0 before the first.
 func (l *Link) RTT() time.Duration { return time.Duration(l.rtt.Load()) }

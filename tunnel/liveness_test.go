@@ -94,6 +94,20 @@ func TestAVanishedLinkIsOverWithinTenSeconds(t *testing.T) {
 	}
 }
 
+// Somebody sets the clock: no link is dead for that, and none lives on. Only a time that has not passed through the time of day has
+// the monotonic clock's reading, with which it is then compared.
+func TestLivenessIsNoMatterOfTheTimeOfDay(t *testing.T) {
+	t.Parallel()
+	relay, agent := links(t, Options{}, Options{})
+	awaitTrue(t, 10*time.Second, "both have heard of each other", func() bool { return relay.RTT() > 0 && agent.RTT() > 0 })
+	if text := relay.Heard().String(); !strings.Contains(text, " m=") {
+		t.Errorf("%s is a time of day", text)
+	}
+	if since := time.Since(relay.Heard()); since < 0 || since > 10*time.Second {
+		t.Errorf("the last sign of life came %s ago", since)
+	}
+}
+
 // A line of 1 Mbit/s and 300 ms under bulk both ways is slow, not dead, and its pings do not stand behind what is queued.
 func TestASlowLineIsNotDead(t *testing.T) {
 	t.Parallel()

@@ -47,7 +47,7 @@ type heardReader struct {
 func (h heardReader) Read(p []byte) (int, error) {
 	n, err := h.r.Read(p)
 	if n > 0 {
-		h.l.heard.Store(time.Now().UnixNano())
+		h.l.heard.Store(int64(time.Since(h.l.began)))
 	}
 	return n, err
 }
