@@ -450,10 +450,13 @@ func (r *Relay) drain(ctx context.Context, srv *http.Server, endCalls context.Ca
 
 // part lets callers go that have connections open: each is told with its next answer. It comes before Shutdown, which drops
 // requests over HTTP/1 that it finds half read or that come after it. A caller whose answer had begun before cannot have been told,
-// and may send its next request when that has ended, so that this lasts for partingTime after the last one.
+// and may send its next request when that has ended, so that this lasts for partingTime after the last one; but for half of the
+// drain timeout at most: calls that begin meanwhile need the rest.
 func (r *Relay) part(ctx context.Context) {
 	r.proxy.Leave()
 	_ = r.listener.Close()
+	ctx, cancel := context.WithTimeout(ctx, r.DrainLimit()/2)
+	defer cancel()
 	began := time.Now()
 	quiet := began
 	look := time.NewTicker(partingTime / 50)
