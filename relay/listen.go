@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log"
@@ -66,8 +67,22 @@ func (r *Relay) newServer(ctx context.Context) *http.Server {
 	return srv
 }
 
-// countCallers follows the connections that are net/http's: links and upgraded exchanges are not any more.
-func (r *Relay) countCallers(_ net.Conn, state http.ConnState) {
+// countCallers follows the connections that are net/http's: links and upgraded exchanges are not any more. Fresh ones are those
+// that have not sent a request yet.
+func (r *Relay) countCallers(conn net.Conn, state http.ConnState) {
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	c, ok := conn.(*boundedConn)
+	switch {
+	case !ok:
+	case state == http.StateNew:
+		c.fresh = true
+		r.fresh.Add(1)
+	case c.fresh:
+		c.fresh = false
+		r.fresh.Add(-1)
+	}
 	switch state {
 	case http.StateNew:
 		r.callers.Add(1)
@@ -169,6 +184,7 @@ type boundedConn struct {
 	*tunnel.Conn
 	l       *boundedListener
 	once    sync.Once
+	fresh   bool         // no request has come on it; of countCallers alone, which net/http calls for one state after the other
 	writeBy atomic.Int64 // the deadline for writes that is set, Unix nanoseconds; 0: none is known
 }
 

@@ -48,6 +48,8 @@ const (
 	// partingTime is how long callers on connections that are open are still answered when the relay is to stop, each with the
 	// word that its connection closes. To close one that only seems idle would lose the request that is on its way.
 	partingTime = 500 * time.Millisecond
+	// freshTime is the same for a caller who has just connected: TLS takes two round trips before the first request comes.
+	freshTime = 2 * time.Second
 )
 
 // A Relay is a relay node. New gives one that is ready to Run.
@@ -79,6 +81,7 @@ type Relay struct {
 	drainLimit atomic.Int64 // a time.Duration
 	draining   atomic.Bool
 	callers    atomic.Int64 // connections that net/http serves
+	fresh      atomic.Int64 // those of them on which no request has come yet
 }
 
 // New is Open for a relay whose configuration does not change while it runs.
@@ -419,9 +422,9 @@ func (r *Relay) serve(srv *http.Server) (err error) {
 func (r *Relay) drain(ctx context.Context, srv *http.Server, endCalls context.CancelCauseFunc) {
 	r.draining.Store(true)
 	r.log.Info("draining", "calls", r.proxy.Active())
-	r.part(ctx)
 	within, cancel := context.WithTimeout(ctx, r.DrainLimit())
 	defer cancel()
+	r.part(within)
 	err := srv.Shutdown(within)
 	if err == nil {
 		err = r.proxy.Wait(within)
@@ -448,19 +451,26 @@ func (r *Relay) drain(ctx context.Context, srv *http.Server, endCalls context.Ca
 	}
 }
 
-// part lets callers go that have connections over HTTP/1 open. It comes before Shutdown, which drops requests that it finds
-// half read or that come after it. Over HTTP/2 Shutdown tells callers which of their requests were not run.
+// part lets callers go that have connections open: each is told with its next answer. It comes before Shutdown, which drops
+// requests over HTTP/1 that it finds half read or that come after it. A caller whose answer had begun before cannot have been told,
+// and may send its next request when that has ended, so that this lasts for partingTime after the last one; but for half of the
+// drain timeout at most: calls that begin meanwhile need the rest.
 func (r *Relay) part(ctx context.Context) {
 	r.proxy.Leave()
 	_ = r.listener.Close()
-	within, cancel := context.WithTimeout(ctx, partingTime)
+	ctx, cancel := context.WithTimeout(ctx, r.DrainLimit()/2)
 	defer cancel()
+	began := time.Now()
+	quiet := began
 	look := time.NewTicker(partingTime / 50)
 	defer look.Stop()
-	for r.callers.Load() > 0 {
+	for r.callers.Load() > 0 && time.Since(quiet) < partingTime {
 		select {
-		case <-look.C:
-		case <-within.Done():
+		case now := <-look.C:
+			if r.proxy.Active() > 0 || r.fresh.Load() > 0 && now.Sub(began) < freshTime {
+				quiet = now
+			}
+		case <-ctx.Done():
 			return
 		}
 	}

@@ -192,6 +192,25 @@ func TestNoConnectionClosesUnderARequest(t *testing.T) {
 	}
 }
 
+// A caller far away, who has connected before the stop, and whose first request comes when others have long been told, is answered.
+func TestAStopWaitsForWhoHasJustConnected(t *testing.T) {
+	t.Parallel()
+	r, stop := running(t, Config{})
+	conn, br := dial(t, r)
+	waitFor(t, "it is taken", func() bool { return r.callers.Load() == 1 })
+	stopped := make(chan error)
+	go func() { stopped <- stop() }()
+	waitFor(t, "the relay drains", r.draining.Load)
+	time.Sleep(2 * partingTime)
+	_, _ = io.WriteString(conn, "GET /plant1/orders/x HTTP/1.1\r\nHost: relay\r\n\r\n")
+	if resp, err := http.ReadResponse(br, nil); err != nil || !resp.Close {
+		t.Errorf("the first request was answered %v, %v", resp, err)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
 // What does not end in time is broken off: a caller that is stuck in its body is told why, and does not hold up the end.
 func TestDrainTimeout(t *testing.T) {
 	t.Parallel()

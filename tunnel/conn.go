@@ -16,9 +16,12 @@ import (
 type Conn struct {
 	net.Conn
 
-	mu   sync.Mutex // guards what follows; held across writes, so that their order stays
-	held *segment   // nil unless corked
-	err  error      // why what was held back did not leave: nothing may follow it
+	mu     sync.Mutex // guards what follows; held across writes, so that their order stays
+	held   *segment   // what has yet to leave; nil if nothing has
+	corked bool       // it waits for uncork, otherwise for settle
+	hasty  bool       // what the network does not take at once is held back
+	err    error      // why what was held back did not leave: nothing may follow it
+	now    *writeNow  // nil where a write has to wait
 
 	// The reader's own.
 	ahead bool     // read ahead where it pays
@@ -92,6 +95,7 @@ func (c *Conn) Together(n int, write func() error) error {
 func (c *Conn) cork() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.corked = true
 	if c.held == nil {
 		c.held = newSegment()
 	}
@@ -101,12 +105,20 @@ func (c *Conn) cork() {
 func (c *Conn) uncork() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.corked = false
+	return c.letGo()
+}
+
+// letGo writes what is held back, and forgets it unless the network has not taken it. c.mu is held.
+func (c *Conn) letGo() error {
 	if c.held == nil {
 		return nil
 	}
 	err := c.release()
-	segments.Put(c.held)
-	c.held = nil
+	if err != nil || c.held.w == 0 {
+		segments.Put(c.held)
+		c.held = nil
+	}
 	return err
 }
 
@@ -117,8 +129,49 @@ func (c *Conn) release() error {
 	if len(held) == 0 || c.err != nil {
 		return c.err
 	}
-	_, c.err = c.Conn.Write(held)
+	var n int
+	n, c.err = c.put(held)
+	if c.err == nil {
+		c.held.w = copy(c.held.buf[:], held[n:])
+	}
 	return c.err
+}
+
+// put writes p; where it is hasty, what of it the network takes at once. c.mu is held.
+func (c *Conn) put(p []byte) (int, error) {
+	if c.hasty {
+		return c.now.write(p)
+	}
+	return c.Conn.Write(p)
+}
+
+// hastily is Together for who must not wait for the network. What that does not take at once is kept, and owed: settle is to be
+// called, and nothing hastily before. Where the system cannot do so, it waits.
+func (c *Conn) hastily(n int, write func() error) (owes bool, err error) {
+	if c == nil || c.now == nil {
+		return false, c.Together(n, write)
+	}
+	c.setHasty(true)
+	err = c.Together(n, write)
+	return c.setHasty(false), err
+}
+
+// setHasty also says whether anything is owed.
+func (c *Conn) setHasty(hasty bool) (owes bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hasty = hasty
+	return c.held != nil
+}
+
+// settle writes what is owed, within the deadline that is set. A nil Conn owes nothing.
+func (c *Conn) settle() error {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.letGo()
 }
 
 func (c *Conn) Write(p []byte) (int, error) {
@@ -128,9 +181,16 @@ func (c *Conn) Write(p []byte) (int, error) {
 		return 0, c.err
 	}
 	if c.held == nil {
-		return c.Conn.Write(p)
+		n, err := c.put(p)
+		if err != nil || n == len(p) {
+			return n, err
+		}
+		c.held = newSegment()
+		c.held.w = copy(c.held.buf[:], p[n:])
+		return len(p), nil
 	}
 	if len(p) > segmentSize-c.held.w {
+		c.hasty = false // no more can be owed than that
 		if err := c.release(); err != nil {
 			return 0, err
 		}

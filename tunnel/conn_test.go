@@ -40,6 +40,7 @@ func (c countingConn) Write(p []byte) (int, error) {
 // A wire is how the two ends of a link are connected, and what it counts at the agent's end.
 type wire struct {
 	wrapped       bool
+	counts        bool // and so is no socket that can be written to without waiting
 	reads, writes atomic.Int64
 }
 
@@ -59,6 +60,12 @@ func (l wrappingListener) Accept() (net.Conn, error) {
 // secureLinks runs both ends of a link over TLS until the test ends.
 func secureLinks(t testing.TB, w *wire, agentOptions Options) (relay, agent *Link) {
 	t.Helper()
+	return secureLinksBy(t, w, func(addr string) string { return addr }, Options{}, agentOptions)
+}
+
+// secureLinksBy is secureLinks for an agent that dials another address, which leads to the relay's.
+func secureLinksBy(t testing.TB, w *wire, way func(addr string) string, relayOptions, agentOptions Options) (relay, agent *Link) {
+	t.Helper()
 	got := make(chan *websocket.Conn, 1)
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		ws, err := NewUpgrader().Upgrade(rw, r, nil)
@@ -75,11 +82,13 @@ func secureLinks(t testing.TB, w *wire, agentOptions Options) (relay, agent *Lin
 	dialer := NewDialer()
 	dialer.NetDialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		var c net.Conn
-		c, err := new(net.Dialer).DialContext(ctx, network, addr)
+		c, err := new(net.Dialer).DialContext(ctx, network, way(addr))
 		if err != nil {
 			return nil, err
 		}
-		c = countingConn{c, &w.reads, &w.writes}
+		if w.counts {
+			c = countingConn{c, &w.reads, &w.writes}
+		}
 		if w.wrapped {
 			c = WrapConn(c)
 		}
@@ -90,7 +99,7 @@ func secureLinks(t testing.TB, w *wire, agentOptions Options) (relay, agent *Lin
 		t.Fatal(err)
 	}
 	_ = resp.Body.Close()
-	return runLinks(t, <-got, aws, Options{}, agentOptions)
+	return runLinks(t, <-got, aws, relayOptions, agentOptions)
 }
 
 // echo answers with what it is sent.
@@ -107,7 +116,7 @@ func TestRecordsOfAMessageTravelTogether(t *testing.T) {
 	const size = 8 << 20
 	calls := map[bool]int64{}
 	for _, wrapped := range []bool{false, true} {
-		w := &wire{wrapped: wrapped}
+		w := &wire{wrapped: wrapped, counts: true}
 		relay, agent := secureLinks(t, w, Options{Serve: echo})
 		if found := relay.conn != nil && agent.conn != nil; found != wrapped {
 			t.Fatalf("wrapped %v: the link's connection was found: %v", wrapped, found)
@@ -298,7 +307,7 @@ func TestAtHandIsAWholeRecord(t *testing.T) {
 func BenchmarkBulkTLS(b *testing.B) {
 	for name, wrapped := range map[string]bool{"record by record": false, "together": true} {
 		b.Run(name, func(b *testing.B) {
-			w := &wire{wrapped: wrapped}
+			w := &wire{wrapped: wrapped, counts: true}
 			relay, _ := secureLinks(b, w, Options{Serve: func(s *Stream) {
 				_ = s.SendResponse(&Response{Status: 200, ContentLength: -1}, false)
 				var buf Buffer

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 )
 
 // A frame is a header of 12 bytes and a payload. Frames never cross messages; a message holds as many as fit.
@@ -91,6 +92,9 @@ func parseReset(b []byte) (ResetCode, string, error) {
 	}
 	return ResetCode(b[0]), printable(b[1:]), nil
 }
+
+// allUnderWay is the last stream that a GOAWAY of this side's names: whatever the peer has opened is taken (SPEC.md section 6).
+const allUnderWay = math.MaxUint64
 
 func appendGoAway(last uint64, reason string) []byte {
 	return append(binary.BigEndian.AppendUint64(nil, last), clip(reason)...)

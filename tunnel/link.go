@@ -98,7 +98,7 @@ type Link struct {
 	o     Options
 	began time.Time
 
-	heard atomic.Int64 // when the last byte came, Unix nanoseconds
+	heard atomic.Int64 // when the last byte came, nanoseconds since began: the time of day can be set
 	rtt   atomic.Int64 // nanoseconds, 0 before the first pong
 	held  atomic.Int64 // bytes that heads and open windows may make this side hold
 	grown atomic.Int64 // those of them that are beyond the windows' initial size
@@ -121,7 +121,9 @@ type Link struct {
 	peerMax  int      // how many streams the peer takes
 	opened   int      // streams that this side opened and that are not finished
 	accepted int      // streams that the peer opened and that are not finished
-	goAway   bool     // we take no new streams
+	goAway   bool     // the peer was told that we take no new streams
+	parting  uint64   // the ping behind that; with its answer nothing more is under way
+	shut     bool     // it was answered: streams that come now are refused
 	peerAway string   // why the peer takes none; "" while it does
 	urgent   ring     // streams with heads or little data to send
 	bulk     ring     // streams with much
@@ -131,6 +133,7 @@ type Link struct {
 	pong     []byte   // payload of the pong to send, nil for none
 	writing  bool     // the writer has a message
 	lent     bool     // somebody has the turn instead
+	owing    bool     // who had it has left something to the writer that the network did not take
 	mayWrite bool     // Run has begun
 	writer   bool     // the writer is there
 	busy     bool     // a stream was open since the last ping: the writer stays
@@ -152,8 +155,11 @@ func New(ws *websocket.Conn, side Side, o Options) *Link {
 	boundUnsent(ws.NetConn())
 	if l.conn = ConnUnder(ws.NetConn()); l.conn != nil {
 		l.conn.ReadAhead()
+		l.conn.now = newWriteNow(l.conn.Conn)
 	}
 	ws.SetReadLimit(MaxMessage)
+	// The answer to a close is fail's: the reader would wait for a writer that is stuck before it tells anybody.
+	ws.SetCloseHandler(func(int, string) error { return nil })
 	ws.SetPingHandler(func(text string) error {
 		l.webSocketPing.Store(&text)
 		l.mu.Lock()
@@ -180,7 +186,6 @@ func newBareLink(side Side, o Options) *Link {
 	if side == AgentSide {
 		l.next = 2
 	}
-	l.heard.Store(time.Now().UnixNano())
 	return l
 }
 
@@ -232,7 +237,7 @@ func (l *Link) Usable() bool {
 func (l *Link) Suspect() bool { return time.Since(l.Heard()) > suspectAfter }
 
 // Heard is when the last byte of the peer's came.
-func (l *Link) Heard() time.Time { return time.Unix(0, l.heard.Load()) }
+func (l *Link) Heard() time.Time { return l.began.Add(time.Duration(l.heard.Load())) }
 
 // RTT is the last measured round trip; 0 before the first.
 func (l *Link) RTT() time.Duration { return time.Duration(l.rtt.Load()) }
@@ -403,7 +408,8 @@ type capabilities struct {
 	MaxStreams int `json:"max_streams"`
 }
 
-// GoAway tells the peer that this side takes no new streams, and why. Streams under way go on.
+// GoAway tells the peer that this side takes no new streams, and why. Streams under way go on, and so do those that the peer
+// opens before it has read this: their bodies may be on the way already, and could not be sent again elsewhere.
 func (l *Link) GoAway(reason string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -411,8 +417,9 @@ func (l *Link) GoAway(reason string) {
 		return
 	}
 	l.goAway = true
-	l.queueControl(frameGoAway, 0, 0, appendGoAway(l.lastPeer, reason))
-	l.checkIdle()
+	l.queueControl(frameGoAway, 0, 0, appendGoAway(allUnderWay, reason))
+	l.queuePing(time.Now())
+	l.parting = l.ping.sent
 }
 
 // Drain calls GoAway, waits until all streams have ended and everything is written, and closes the link. When ctx ends
@@ -585,6 +592,11 @@ func (l *Link) tick(now, lastPing time.Time) time.Duration {
 func (l *Link) sendPing(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.queuePing(now)
+}
+
+// queuePing queues a ping. l.mu is held.
+func (l *Link) queuePing(now time.Time) {
 	l.ping.sent = max(l.ping.sent+1, uint64(now.Sub(l.began).Microseconds()))
 	l.queueControl(framePing, 0, 0, binary.BigEndian.AppendUint64(nil, l.ping.sent))
 }
@@ -612,16 +624,17 @@ func (l *Link) sweep(now time.Time) {
 
 // checkIdle wakes Drain when there is nothing left to do. l.mu is held.
 func (l *Link) checkIdle() {
-	if l.goAway && l.quiet() {
+	if l.quiet() {
 		close(l.idle)
 		l.idle = make(chan struct{})
 	}
 }
 
+// quiet says that nothing is open or queued, and that no stream is under way to here. l.mu is held.
 func (l *Link) quiet() bool {
-	return len(l.streams) == 0 && !l.writing && !l.lent && l.nothingQueued()
+	return l.shut && len(l.streams) == 0 && !l.writing && !l.lent && l.nothingQueued()
 }
 
 func (l *Link) nothingQueued() bool {
-	return len(l.control) == 0 && l.pong == nil && l.urgent.len() == 0 && l.bulk.len() == 0
+	return !l.owing && len(l.control) == 0 && l.pong == nil && l.urgent.len() == 0 && l.bulk.len() == 0
 }

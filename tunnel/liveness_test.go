@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -93,6 +94,20 @@ func TestAVanishedLinkIsOverWithinTenSeconds(t *testing.T) {
 	}
 }
 
+// Somebody sets the clock: no link is dead for that, and none lives on. Only a time that has not passed through the time of day has
+// the monotonic clock's reading, with which it is then compared.
+func TestLivenessIsNoMatterOfTheTimeOfDay(t *testing.T) {
+	t.Parallel()
+	relay, agent := links(t, Options{}, Options{})
+	awaitTrue(t, 10*time.Second, "both have heard of each other", func() bool { return relay.RTT() > 0 && agent.RTT() > 0 })
+	if text := relay.Heard().String(); !strings.Contains(text, " m=") {
+		t.Errorf("%s is a time of day", text)
+	}
+	if since := time.Since(relay.Heard()); since < 0 || since > 10*time.Second {
+		t.Errorf("the last sign of life came %s ago", since)
+	}
+}
+
 // A line of 1 Mbit/s and 300 ms under bulk both ways is slow, not dead, and its pings do not stand behind what is queued.
 func TestASlowLineIsNotDead(t *testing.T) {
 	t.Parallel()
@@ -166,6 +181,47 @@ func TestDrainLosesNoStream(t *testing.T) {
 			})
 		}
 		time.Sleep(60 * time.Millisecond)
+		if err := agent.Drain(within(t), "the agent stops"); err != nil {
+			t.Errorf("Drain: %v", err)
+		}
+		callers.Wait()
+	}
+}
+
+// A stream that was opened before the peer's GOAWAY had come is taken: its body is on the way already, and is not kept for another
+// link.
+func TestADrainTakesWhatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	for range 5 {
+		relay, agent, line := faultyLinks(t, Options{}, Options{Serve: func(s *Stream) {
+			n, err := io.Copy(io.Discard, s)
+			_ = s.Answer(&Response{Status: 200, ContentLength: -1}, fmt.Appendf(nil, "%d %v", n, err))
+		}})
+		line.Set(fault.Both, fault.Line{Delay: 20 * time.Millisecond})
+		var callers sync.WaitGroup
+		for range 32 {
+			callers.Go(func() {
+				for {
+					s, err := relay.Open(get("/"), false)
+					if err != nil {
+						return // nothing of the body was taken from the caller
+					}
+					_, err = s.Write(make([]byte, 40_000))
+					if err == nil {
+						err = s.CloseWrite(nil)
+					}
+					if err == nil {
+						_, err = s.ReadResponse(within(t))
+					}
+					if text, _ := io.ReadAll(s); err != nil || string(text) != "40000 <nil>" {
+						t.Errorf("an upload that had begun ended with %v, %q", err, text)
+						return
+					}
+					s.Reset(Cancelled, "done")
+				}
+			})
+		}
+		time.Sleep(150 * time.Millisecond)
 		if err := agent.Drain(within(t), "the agent stops"); err != nil {
 			t.Errorf("Drain: %v", err)
 		}

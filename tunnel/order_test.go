@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -86,6 +87,47 @@ func TestStreamsAreOpenedInOrder(t *testing.T) {
 				t.Errorf("heads of %d bytes: that of stream %d has no end", size, id)
 			}
 		}
+	}
+}
+
+// TestPongBehindOpens: a peer that has said that it leaves takes the answer to its ping for the word that no stream is under way to it.
+func TestPongBehindOpens(t *testing.T) {
+	t.Parallel()
+	l := newBareLink(RelaySide, Options{Memory: 1 << 30})
+	for range 5 {
+		req := &Request{Method: "GET", Target: "/", Header: http.Header{"X": {strings.Repeat("y", 40_000)}}}
+		if _, err := l.Open(req, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.onGoAway(appendGoAway(allUnderWay, "the agent stops")); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.onPing(make([]byte, 8)); err != nil {
+		t.Fatal(err)
+	}
+	var b batch
+	open, ponged := 0, false
+	for partial := map[uint64]bool{}; ; b.reset() {
+		l.mu.Lock()
+		l.fill(&b)
+		l.mu.Unlock()
+		if len(b.frames) == 0 {
+			break
+		}
+		ids := opened(t, &b, partial)
+		open += len(ids)
+		for _, f := range b.frames {
+			switch typ := frameType(f.header[0]); {
+			case typ == framePong:
+				ponged = true
+			case typ == frameOpen && ponged && slices.Contains(ids, binary.BigEndian.Uint64(f.header[headerSize-8:])):
+				t.Fatal("a stream is opened behind the answer")
+			}
+		}
+	}
+	if open != 5 || !ponged {
+		t.Errorf("%d of 5 streams were opened, the ping was answered: %v", open, ponged)
 	}
 }
 

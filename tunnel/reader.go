@@ -47,7 +47,7 @@ type heardReader struct {
 func (h heardReader) Read(p []byte) (int, error) {
 	n, err := h.r.Read(p)
 	if n > 0 {
-		h.l.heard.Store(time.Now().UnixNano())
+		h.l.heard.Store(int64(time.Since(h.l.began)))
 	}
 	return n, err
 }
@@ -209,7 +209,7 @@ func (l *Link) onOpen(h frameHeader, payload []byte) error {
 		return violation("OPEN of stream %d, which is open", h.stream)
 	case s == nil:
 		l.lastPeer = h.stream
-		if l.goAway || l.full() || l.o.Serve == nil || !l.hold(initialWindow) {
+		if l.shut || l.full() || l.o.Serve == nil || !l.hold(initialWindow) {
 			l.queueControl(frameReset, 0, h.stream, appendReset(Refused, l.whyRefused()))
 			l.mu.Unlock()
 			return nil // frames that follow for it are skipped
@@ -253,7 +253,7 @@ func (l *Link) full() bool {
 // whyRefused is for the peer's log. l.mu is held.
 func (l *Link) whyRefused() string {
 	switch {
-	case l.goAway:
+	case l.shut:
 		return "draining"
 	case l.full():
 		return fmt.Sprintf("all %d streams are in use", l.o.MaxStreams)
@@ -481,6 +481,10 @@ func (l *Link) onPong(payload []byte) error {
 	if id > l.ping.answered && id <= l.ping.sent {
 		l.ping.answered = id
 		l.rtt.Store(max(int64(time.Since(l.began)-time.Duration(id)*time.Microsecond), 1))
+	}
+	if l.goAway && l.ping.answered >= l.parting {
+		l.shut = true
+		l.checkIdle()
 	}
 	return nil
 }

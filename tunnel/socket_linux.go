@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"errors"
 	"net"
 	"syscall"
 )
@@ -30,4 +31,51 @@ func boundUnsent(conn net.Conn) {
 			return
 		}
 	}
+}
+
+// A writeNow writes to a socket without waiting for room. One goroutine at a time may use it.
+type writeNow struct {
+	raw syscall.RawConn
+	try func(fd uintptr) bool // made once: it would be allocated for each write
+
+	p   []byte
+	n   int
+	err error
+}
+
+// newWriteNow gives nil where conn is no socket.
+func newWriteNow(conn net.Conn) *writeNow {
+	c, ok := conn.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	w := &writeNow{raw: raw}
+	w.try = func(fd uintptr) bool {
+		for {
+			w.n, w.err = syscall.Write(int(fd), w.p)
+			if !errors.Is(w.err, syscall.EINTR) {
+				return true // and do not wait
+			}
+		}
+	}
+	return w
+}
+
+// write writes as much of p as the kernel takes at once.
+func (w *writeNow) write(p []byte) (int, error) {
+	w.p = p
+	err := w.raw.Write(w.try)
+	n := max(w.n, 0)
+	w.p, w.n = nil, 0
+	switch {
+	case err != nil: // it was not tried: the connection is closed, or its deadline has passed
+		return 0, err
+	case errors.Is(w.err, syscall.EAGAIN):
+		return 0, nil
+	}
+	return n, w.err
 }

@@ -81,7 +81,7 @@ func (l *Link) submit(s *Stream) turn {
 	if !l.enqueue(s) {
 		return noTurn
 	}
-	if l.lent || l.writing || !l.mayWrite || l.err != nil {
+	if l.lent || l.writing || l.owing || !l.mayWrite || l.err != nil {
 		l.wakeWriter()
 		return noTurn
 	}
@@ -95,7 +95,8 @@ func (l *Link) submit(s *Stream) turn {
 // batches are for the time of a turn; they change nothing else.
 var batches = sync.Pool{New: func() any { return new(batch) }}
 
-// takeTurn writes the next message, if t says so, and leaves what comes after it to the writer.
+// takeTurn writes the next message, if t says so, and leaves what comes after it to the writer, as well as what the network does not
+// take at once: who sends has a clock, and a caller who may leave, and neither ends a write on a line that has stopped.
 func (l *Link) takeTurn(t turn) {
 	if t == noTurn {
 		return
@@ -108,8 +109,9 @@ func (l *Link) takeTurn(t turn) {
 	l.fill(b)
 	l.mu.Unlock()
 	var err error
+	owes := false
 	if len(b.frames) > 0 {
-		err = l.write(b)
+		owes, err = l.writeHastily(b)
 	}
 	b.reset()
 	batches.Put(b)
@@ -119,7 +121,7 @@ func (l *Link) takeTurn(t turn) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lent = false
+	l.lent, l.owing = false, owes
 	if l.nothingQueued() && l.webSocketPing.Load() == nil {
 		l.checkIdle()
 	} else {
@@ -280,11 +282,23 @@ func (l *Link) answerWebSocketPing() {
 	}
 }
 
+// write writes what is owed, and a message if there is one.
 func (l *Link) write(b *batch) error {
+	if err := l.conn.settle(); err != nil || len(b.frames) == 0 {
+		return err
+	}
 	if err := l.ws.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return err
 	}
 	return l.conn.Together(b.size, func() error { return l.writeMessage(b) })
+}
+
+// writeHastily writes a message without waiting for the network, and says whether something of it is owed then.
+func (l *Link) writeHastily(b *batch) (owes bool, err error) {
+	if err := l.ws.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return false, err
+	}
+	return l.conn.hastily(b.size, func() error { return l.writeMessage(b) })
 }
 
 func (l *Link) writeMessage(b *batch) error {
@@ -314,7 +328,8 @@ func (l *Link) take(b *batch) bool {
 		return false
 	}
 	l.fill(b)
-	l.writing = len(b.frames) > 0
+	l.writing = len(b.frames) > 0 || l.owing
+	l.owing = false
 	if !l.writing {
 		l.checkIdle()
 	}
@@ -324,6 +339,10 @@ func (l *Link) take(b *batch) bool {
 // fill puts into b what goes into the next message: control frames, then streams with little to send, then bulk, each stream
 // in its turn. l.mu is held.
 func (l *Link) fill(b *batch) {
+	away := l.peerAway != ""
+	if !away {
+		l.takePong(b)
+	}
 	l.takeControl(b)
 	now := time.Now()
 	reserve := 0
@@ -340,6 +359,9 @@ func (l *Link) fill(b *batch) {
 			break
 		}
 	}
+	if away && l.urgent.len() == 0 {
+		l.takePong(b) // behind every OPEN: a peer that leaves takes it for the word that there are no more
+	}
 	for before := -1; before != b.size && b.room() > 2*headerSize; {
 		before = b.size
 		for n := l.bulk.len(); n > 0 && b.room() > 2*headerSize; n-- {
@@ -348,11 +370,14 @@ func (l *Link) fill(b *batch) {
 	}
 }
 
-func (l *Link) takeControl(b *batch) {
-	if l.pong != nil {
+func (l *Link) takePong(b *batch) {
+	if l.pong != nil && b.room() >= headerSize+len(l.pong) {
 		b.add(frameHeader{typ: framePong}, l.pong, nil)
 		l.pong = nil
 	}
+}
+
+func (l *Link) takeControl(b *batch) {
 	n := 0
 	for _, f := range l.control {
 		if len(f) > b.room() {

@@ -19,13 +19,14 @@ type switched struct {
 	s      *service
 	up     *upgradedBody
 	idle   time.Duration
-	active atomic.Int64 // when bytes last went either way, in Unix nanoseconds
-	ended  atomic.Int64 // when the caller ended its half, in Unix nanoseconds; 0 while it has not
+	began  time.Time
+	active atomic.Int64 // when bytes last went either way, in nanoseconds since began: the time of day can be set
+	ended  atomic.Int64 // when the caller ended its half, likewise; 0 while it has not
 }
 
 // upgraded passes the 101 on and then bytes, beginning with those that came right behind it.
 func (s *service) upgraded(ctx context.Context, resp *http.Response) error {
-	w := &switched{s: s, up: resp.Body.(*upgradedBody), idle: s.t.cfg.IdleTimeout}
+	w := &switched{s: s, up: resp.Body.(*upgradedBody), idle: s.t.cfg.IdleTimeout, began: time.Now()}
 	protocol := upgradeOf(resp.Header)
 	out := s.head(resp)
 	out.Header.Set("Upgrade", protocol)
@@ -58,16 +59,16 @@ func (s *service) upgraded(ctx context.Context, resp *http.Response) error {
 	return inErr
 }
 
-func (w *switched) touch() { w.active.Store(time.Now().UnixNano()) }
+func (w *switched) touch() { w.active.Store(int64(time.Since(w.began))) }
 
-func (w *switched) quiet() time.Duration { return time.Since(time.Unix(0, w.active.Load())) }
+func (w *switched) quiet() time.Duration { return time.Since(w.began) - time.Duration(w.active.Load()) }
 
 // left is how long the upstream may still be read: within the idle timeout, and after the caller's end not much longer.
 // Many upstreams take no notice of a half-close, and a caller that has gone must not hold a place for the idle timeout.
 func (w *switched) left() time.Duration {
 	left := w.idle - w.quiet()
 	if at := w.ended.Load(); at != 0 {
-		left = min(left, time.Until(time.Unix(0, at).Add(w.s.t.cfg.Linger)))
+		left = min(left, w.s.t.cfg.Linger-(time.Since(w.began)-time.Duration(at)))
 	}
 	return left
 }
@@ -115,7 +116,7 @@ func (w *switched) fromCaller() error {
 			}
 		}
 		if err == io.EOF {
-			w.ended.Store(time.Now().UnixNano())
+			w.ended.Store(max(1, int64(time.Since(w.began))))
 			w.up.a.c.readUntil(time.Now().Add(w.left())) // fromUpstream waits already
 			return w.up.CloseWrite()
 		}

@@ -145,12 +145,11 @@ func (c *call) head(status int) {
 // closeUnlessRead has net/http close an HTTP/1 connection whose request body is still on its way. Without it a body that
 // is never read to its end would be taken for the next request, or net/http's own reading collide with ours. It closes
 // after chunked bodies too: RFC 9112 section 6.1 demands that of requests that also had a Content-Length, which net/http
-// ignores without telling, and a proxy in front may have gone by. And all connections close once the relay is to stop.
+// ignores without telling, and a proxy in front may have gone by. And all connections close once the relay is to stop;
+// for HTTP/2 net/http makes a GOAWAY of it.
 func (c *call) closeUnlessRead() {
-	if c.r.ProtoMajor != 1 {
-		return
-	}
-	if c.p.leaves.Load() || len(c.r.TransferEncoding) > 0 || c.upload != nil && !c.upload.ended.Load() {
+	unread := len(c.r.TransferEncoding) > 0 || c.upload != nil && !c.upload.ended.Load()
+	if c.p.leaves.Load() || c.r.ProtoMajor == 1 && unread {
 		c.w.Header().Set("Connection", "close")
 	}
 }

@@ -112,7 +112,7 @@ type Proxy struct {
 
 	active atomic.Int64
 	calls  sync.WaitGroup
-	leaves atomic.Bool // HTTP/1 connections end with their next answer
+	leaves atomic.Bool // connections end with their next answer
 	each   gauges
 	guard  guard
 	logons logons
@@ -134,7 +134,7 @@ func NewProxy(o Options) *Proxy {
 // Active is the number of calls under way.
 func (p *Proxy) Active() int { return int(p.active.Load()) }
 
-// Leave has each HTTP/1 connection end with its next answer, which says so: its caller goes elsewhere by itself, and finds no
+// Leave has each connection end with its next answer, which says so: its caller goes elsewhere by itself, and finds no
 // connection closed on which it has just sent a request.
 func (p *Proxy) Leave() { p.leaves.Store(true) }
 

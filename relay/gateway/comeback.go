@@ -23,9 +23,12 @@ const (
 
 // PickSoon is Pick, and waits for a link where an agent should be back soon: while the relay is so young that all agents are
 // still coming back, unless a link of exclude was there, and after one that offers the API has said that it goes or lost its link.
+// Where one of exclude was lost, another that owes a sign of life too is no more than what is left if no better one comes: what
+// lets the packets of one vanish often does so with all.
 func (r *Registry) PickSoon(ctx context.Context, gateway, api string, exclude ...*Link) (*Link, error) {
+	good := func(l *Link, err error) bool { return err == nil && (len(exclude) == 0 || !l.Suspect()) }
 	l, err := r.Pick(gateway, api, exclude...)
-	if err == nil || !r.expects(gateway) {
+	if good(l, err) || !r.expects(gateway) {
 		return l, err
 	}
 	var left time.Duration
@@ -49,13 +52,14 @@ func (r *Registry) PickSoon(ctx context.Context, gateway, api string, exclude ..
 		r.mu.Lock()
 		news := r.news // before Pick looks, so that nothing that comes after is missed
 		r.mu.Unlock()
-		if l, err = r.Pick(gateway, api, exclude...); err == nil || !errors.Is(err, ErrNoLink) && !errors.Is(err, ErrNotOffered) {
+		l, err = r.Pick(gateway, api, exclude...)
+		if good(l, err) || err != nil && !errors.Is(err, ErrNoLink) && !errors.Is(err, ErrNotOffered) {
 			return l, err
 		}
 		select {
 		case <-news:
 		case <-late.C:
-			return nil, err
+			return l, err
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}

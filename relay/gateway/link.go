@@ -152,8 +152,8 @@ func (l *Link) status() LinkStatus {
 }
 
 // Pick returns the link with the fewest streams among those that are usable and whose agent offers the API, but none of
-// exclude. One that owes a sign of life, or whose agent has one among exclude, is picked only if there is no other: what ended
-// one link of a process soon ends its others. The error is ErrUnknownGateway, ErrNoLink, ErrNotOffered or ErrPaused.
+// exclude. One whose agent has one among exclude is picked only if there is no other, and one that owes a sign of life only if
+// there is none of those: what ended one link of a process soon ends its others. The error is ErrUnknownGateway, ErrNoLink, ErrNotOffered or ErrPaused.
 func (r *Registry) Pick(gateway, api string, exclude ...*Link) (*Link, error) {
 	s := (*r.sites.Load())[gateway]
 	if s == nil {
@@ -161,7 +161,7 @@ func (r *Registry) Pick(gateway, api string, exclude ...*Link) (*Link, error) {
 	}
 	var best *Link
 	var least int
-	var suspect bool // best is a last resort
+	var doubt int // best is no more than a resort
 	refusal := ErrNoLink
 	for _, l := range s.all() {
 		if !l.ready() {
@@ -176,9 +176,15 @@ func (r *Registry) Pick(gateway, api string, exclude ...*Link) (*Link, error) {
 		if slices.Contains(exclude, l) {
 			continue
 		}
-		n, late := l.Streams(), l.Suspect() || slices.ContainsFunc(exclude, func(x *Link) bool { return x.Agent == l.Agent })
-		if best == nil || suspect && !late || suspect == late && n < least {
-			best, least, suspect = l, n, late
+		n, doubts := l.Streams(), 0
+		switch {
+		case l.Suspect():
+			doubts = 2
+		case slices.ContainsFunc(exclude, func(x *Link) bool { return x.Agent == l.Agent }):
+			doubts = 1
+		}
+		if best == nil || doubts < doubt || doubts == doubt && n < least {
+			best, least, doubt = l, n, doubts
 		}
 	}
 	if best == nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sallyport/relay/gateway"
+	"sallyport/test/fault"
 	"sallyport/tunnel"
 )
 
@@ -304,5 +305,54 @@ func TestCallsWaitForAnAgentThatRestarts(t *testing.T) {
 	}
 	if took, err := pick("orders"); !errors.Is(err, gateway.ErrNoLink) || took > atOnce {
 		t.Errorf("long after an agent went: %v after %s", err, took)
+	}
+}
+
+// TestWhatVanishesTogether: the packets of both links of an agent vanish. A call that has lost the one does not go over the other,
+// which owes a sign of life as well, but over the link that comes a moment later; and if none comes, over the other all the same.
+func TestWhatVanishesTogether(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	a := g.joined("plant1")
+	line, err := fault.New(strings.TrimSuffix(strings.TrimPrefix(g.url, "ws://"), tunnel.Path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = line.Close() })
+	straight := g.url
+	g.url = "ws://" + line.Addr() + tunnel.Path
+	g.mustLink("plant1", a, at{"p1", 0, 1}, "orders")
+	g.mustLink("plant1", a, at{"p1", 1, 1}, "orders")
+	g.url = straight
+	var first, second *gateway.Link
+	eventually(t, "both offer", func() bool {
+		if first, _ = g.r.Pick("plant1", "orders"); first == nil {
+			return false
+		}
+		second, _ = g.r.Pick("plant1", "orders", first)
+		return second != nil
+	})
+	g.r.Old()
+	line.Vanish(fault.Up)
+	time.Sleep(5500 * time.Millisecond) // the most that leaves both alive, and owing
+	first.Close("lost")
+	if !second.Suspect() || !second.Usable() {
+		t.Fatal("the other link is not one that owes a sign of life")
+	}
+	soon := make(chan *gateway.Link, 1)
+	go func() {
+		l, _ := g.r.PickSoon(t.Context(), "plant1", "orders", first)
+		soon <- l
+	}()
+	g.mustLink("plant1", a, at{"p1", 2, 1}, "orders")
+	third := <-soon
+	if third == nil || third == second {
+		t.Fatal("the call went over the link that owes a sign of life")
+	}
+	third.Close("lost")
+	began := time.Now()
+	got, err := g.r.PickSoon(t.Context(), "plant1", "orders", third)
+	if took := time.Since(began); err != nil || got != second || took > 2*time.Second {
+		t.Errorf("with no better link: %v, the other %v, after %s", err, got == second, took)
 	}
 }

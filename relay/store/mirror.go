@@ -30,8 +30,8 @@ type Mirror[T any] struct {
 	changing chan struct{}
 
 	mu       sync.Mutex
-	revision map[string]uint64 // guarded by mu: of every key seen, deleted ones included
-	broken   atomic.Int64      // since when the watch is broken (Unix nanoseconds), 0 if it works
+	revision map[string]uint64         // guarded by mu: of every key seen, deleted ones included
+	broken   atomic.Pointer[time.Time] // since when the watch is broken, nil if it works
 }
 
 // NewMirror reads the bucket. changed may be nil; it is called once before NewMirror returns.
@@ -83,12 +83,13 @@ func (m *Mirror[T]) Run(ctx context.Context) error {
 		}, func() {
 			initial = false
 			m.forget(ctx, seen)
-			m.broken.Store(0)
+			m.broken.Store(nil)
 		})
 		if ctx.Err() != nil {
 			return nil
 		}
-		m.broken.CompareAndSwap(0, time.Now().UnixNano())
+		now := time.Now()
+		m.broken.CompareAndSwap(nil, &now)
 		m.log.Error("the watch of the store broke, trying again", "bucket", m.bucket.name, "error", err)
 		select {
 		case <-ctx.Done():
@@ -100,8 +101,8 @@ func (m *Mirror[T]) Run(ctx context.Context) error {
 
 // Broken is for how long the mirror has not followed the bucket; 0 if it does.
 func (m *Mirror[T]) Broken() time.Duration {
-	if at := m.broken.Load(); at != 0 {
-		return time.Since(time.Unix(0, at))
+	if at := m.broken.Load(); at != nil {
+		return time.Since(*at)
 	}
 	return 0
 }

@@ -12,15 +12,24 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sallyport/test/fault"
 )
 
 const day = 24 * time.Hour
 
-// TestClocksADayApart: an agent whose machine is a day off says so, and where. While the relay's certificate is good by both clocks,
-// it joins, links, serves and has its record anchored as any other, as nothing of that goes by the agent's clock.
-func TestClocksADayApart(t *testing.T) {
+// TestClocks: other people's clocks are wrong, and are set.
+func TestClocks(t *testing.T) {
 	t.Parallel()
 	skewed := binaries{relay: lean.relay, agent: skewedAgent(t)}
+	t.Run("a day apart", func(t *testing.T) { clocksADayApart(t, skewed) })
+	t.Run("set", func(t *testing.T) { clockIsSet(t, skewed) })
+}
+
+// clocksADayApart: an agent whose machine is a day off says so, and where. While the relay's certificate is good by both clocks,
+// it joins, links, serves and has its record anchored as any other, as nothing of that goes by the agent's clock.
+func clocksADayApart(t *testing.T, skewed binaries) {
+	t.Parallel()
 	for _, skew := range []time.Duration{day, -day} {
 		t.Run(skew.String(), func(t *testing.T) {
 			t.Parallel()
@@ -58,8 +67,43 @@ func TestClocksADayApart(t *testing.T) {
 	}
 }
 
-// skewedAgent builds the agent with a clock that SALLYPORT_TEST_SKEW sets off, in seconds: the time package in its place reads that
-// once. The kernel has no such thing for the time of day, and Go's programs ask no library that could be put in its place.
+// clockIsSet: the clock of an agent's machine is set, by an hour. No link ends for that, and one whose packets have just begun to vanish
+// is given up as soon as any other.
+func clockIsSet(t *testing.T, skewed binaries) {
+	t.Parallel()
+	const after = 12 * time.Second
+	for _, skew := range []time.Duration{time.Hour, -time.Hour} {
+		t.Run(skew.String(), func(t *testing.T) {
+			t.Parallel()
+			u := newUpstream(t)
+			var set time.Time // not before this
+			b, p := behindWith(t, skewed, u, "", func(b *box) {
+				b.agentEnv = []string{
+					fmt.Sprintf("SALLYPORT_TEST_SKEW=%d", int(skew.Seconds())), fmt.Sprintf("SALLYPORT_TEST_SKEW_AFTER=%d", int(after.Seconds())),
+				}
+				set = time.Now().Add(after)
+			})
+			b.awaitLinks(2)
+			before := p.Dialed()
+			time.Sleep(time.Until(set.Add(-300 * time.Millisecond)))
+			if skew > 0 {
+				time.Sleep(8 * time.Second) // idle but for pings
+				if n := p.Dialed() - before; n > 0 {
+					t.Errorf("%d links were made anew", n)
+				}
+			}
+			p.Vanish(fault.Down) // which the agent alone can notice
+			eventually(t, deadWithin+busyGrace, "new links are dialed", func() bool { return p.Dialed() >= before+2 })
+			b.awaitLinks(2)
+			if said := b.logs["agent"].String(); !strings.Contains(said, time.Now().Add(skew).UTC().Format("2006-01-02T15:")) {
+				t.Error("the clock was not set: that proves nothing")
+			}
+		})
+	}
+}
+
+// skewedAgent builds the agent with a clock that SALLYPORT_TEST_SKEW sets off, in seconds, from its start on or so many seconds later
+// as SALLYPORT_TEST_SKEW_AFTER says: the time package in its place reads that once. The kernel has no such thing for the time of day, and Go's programs ask no library that could be put in its place.
 func skewedAgent(t *testing.T) string {
 	t.Helper()
 	root, err := exec.Command("go", "env", "GOROOT").Output()
@@ -77,13 +121,15 @@ func skewedAgent(t *testing.T) string {
 		t.Fatalf("%s does not read the time of day where this test looks for it", original)
 	}
 	dir := t.TempDir()
-	write(t, filepath.Join(dir, "time.go"), []byte(before+"func Now() Time {\n\t"+reads+"\tsec += skew\n"+after))
+	write(t, filepath.Join(dir, "time.go"), []byte(before+"func Now() Time {\n\t"+reads+"\tif mono-startNano >= skewAfter {\n\t\tsec += skew\n\t}\n"+after))
 	write(t, filepath.Join(dir, "skew.go"), []byte(`package time
 
 import "syscall"
 
-var skew = func() (n int64) {
-	text, _ := syscall.Getenv("SALLYPORT_TEST_SKEW")
+var skew, skewAfter = number("SALLYPORT_TEST_SKEW"), number("SALLYPORT_TEST_SKEW_AFTER") * 1e9
+
+func number(name string) (n int64) {
+	text, _ := syscall.Getenv(name)
 	negative := len(text) > 0 && text[0] == '-'
 	for _, c := range text {
 		if c != '-' {
@@ -94,7 +140,7 @@ var skew = func() (n int64) {
 		n = -n
 	}
 	return n
-}()
+}
 `))
 	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {
 		original: filepath.Join(dir, "time.go"), filepath.Join(filepath.Dir(original), "skew.go"): filepath.Join(dir, "skew.go"),

@@ -6,9 +6,11 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -146,5 +148,84 @@ func TestLongStreamsAtAStop(t *testing.T) {
 	}
 	if log := b.logs["agent"].String(); !strings.Contains(log, "streams were cut off") {
 		t.Errorf("the agent's log does not say that streams were cut off:\n%s", fmt.Sprint(tail(log, 2000)))
+	}
+}
+
+// TestACallAfterALongAnswer: the answer had begun before the relay was stopped, so that it could not say that its connection closes.
+// The caller's next request on that connection, after the answer's end, is answered, and that answer says it.
+func TestACallAfterALongAnswer(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t)
+	b := ready(t, racy, []string{"web"}, api("web", u.url, "", everything))
+	conn := b.dialTLS("http/1.1")
+	read := bufio.NewReader(conn)
+	ask := func(path string) *http.Response {
+		fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", strings.TrimPrefix(b.at("web", path), b.url), hostName)
+		resp, err := http.ReadResponse(read, nil)
+		if err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		return resp
+	}
+	long := ask("/x/events?n=6")
+	if long.StatusCode != http.StatusOK || long.Close {
+		t.Fatalf("the long answer: %v", long)
+	}
+	ended := make(chan struct{})
+	go func() {
+		b.relay.stop(t)
+		close(ended)
+	}()
+	if _, err := io.Copy(io.Discard, long.Body); err != nil {
+		t.Fatalf("the long answer broke off: %v", err)
+	}
+	next := ask("/x/slow/0")
+	if got := text(t, next); got != "slow but sure" || !next.Close {
+		t.Errorf("the next request: %s %q, closes %v", next.Status, got, next.Close)
+	}
+	<-ended
+}
+
+// TestAgentsStopUnderMixedLoad: as TestAgentsStopUnderFullLoad, with callers of all kinds, whose bodies nobody keeps.
+func TestAgentsStopUnderMixedLoad(t *testing.T) {
+	u := newUpstream(t)
+	b := mixedBox(t, lean, u, "")
+	second := b.secondAgent()
+	b.awaitLinks(4)
+	m := b.startMixed(20 * time.Millisecond)
+	for i := range rounds(t) {
+		time.Sleep(time.Second)
+		if i%2 == 0 {
+			b.agent.stop(t)
+			b.startAgent()
+		} else {
+			second.stop(t)
+			second = b.startSecond()
+		}
+		b.awaitLinks(4)
+	}
+	if failed := m.stop(u); len(failed) > 0 {
+		t.Errorf("%d calls failed:\n%s", len(failed), showAll(failed, u, 10))
+	}
+}
+
+// TestRelayStopsUnderMixedLoad: as TestRelayStopsUnderFullLoad.
+func TestRelayStopsUnderMixedLoad(t *testing.T) {
+	u := newUpstream(t)
+	b := mixedBox(t, lean, u, "")
+	b.awaitLinks(2)
+	m := b.startMixed(20 * time.Millisecond)
+	for range rounds(t) {
+		time.Sleep(time.Second)
+		b.relay.stop(t)
+		b.startRelay()
+		b.awaitLinks(2)
+	}
+	failed := m.stop(u)
+	ran := u.timesRun()
+	taken := slices.DeleteFunc(slices.Clone(failed), func(o outcome) bool { return o.status == 0 && foundNobody(o.err) && ran[o.id] == 0 })
+	t.Logf("%d found nobody", len(failed)-len(taken))
+	if len(taken) > 0 {
+		t.Errorf("%d calls that the relay had taken failed:\n%s", len(taken), showAll(taken, u, 10))
 	}
 }

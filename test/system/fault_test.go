@@ -22,7 +22,13 @@ const (
 // behind is ready with a fault proxy between the agent and the relay.
 func behind(t *testing.T, u *upstream, extraAgent string) (*box, *fault.Proxy) {
 	t.Helper()
-	b := newBox(t, racy)
+	return behindWith(t, racy, u, extraAgent, func(*box) {})
+}
+
+// behindWith is behind with these programs; prepare is called before the agent starts.
+func behindWith(t *testing.T, bin binaries, u *upstream, extraAgent string, prepare func(*box)) (*box, *fault.Proxy) {
+	t.Helper()
+	b := newBox(t, bin)
 	b.startRelay()
 	if err := b.join(b.addGateway()); err != nil {
 		t.Fatalf("sallyport-agent join: %v", err)
@@ -35,6 +41,7 @@ func behind(t *testing.T, u *upstream, extraAgent string) (*box, *fault.Proxy) {
 	b.relayURL = "https://" + strings.Replace(p.Addr(), "127.0.0.1", hostName, 1)
 	b.extraAgent += extraAgent
 	b.configure(api("web", u.url, "", everything))
+	prepare(b)
 	b.startAgent()
 	b.publish("web")
 	return b, p

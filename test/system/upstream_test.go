@@ -29,8 +29,11 @@ type upstream struct {
 
 	mu      sync.Mutex // guards what follows
 	targets []string
-	ran     map[string]int // how often /x/once ran, by its ID
+	ran     map[string]int // how often /x/once ran, by its ID, and any request, by its countHeader
 }
+
+// countHeader is the field by which the upstream counts how often a request ran, whatever it is.
+const countHeader = "X-Count-Runs"
 
 func newUpstream(t *testing.T) *upstream {
 	t.Helper()
@@ -52,6 +55,7 @@ func newUpstream(t *testing.T) *upstream {
 	mux.HandleFunc("/x/once/{id}", u.once)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		u.record(r.RequestURI)
+		u.count(r.Header.Get(countHeader))
 		mux.ServeHTTP(w, r)
 	}))
 	t.Cleanup(func() {
@@ -77,11 +81,19 @@ func (u *upstream) seen() []string {
 	return s
 }
 
+// count notes a run of the request that the caller calls id.
+func (u *upstream) count(id string) {
+	if id == "" {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.ran[id]++
+}
+
 // once counts how often it was run with an ID, then takes its time, as a booking does.
 func (u *upstream) once(w http.ResponseWriter, r *http.Request) {
-	u.mu.Lock()
-	u.ran[r.PathValue("id")]++
-	u.mu.Unlock()
+	u.count(r.PathValue("id"))
 	_, _ = io.Copy(io.Discard, r.Body)
 	ms, _ := strconv.Atoi(r.URL.Query().Get("ms"))
 	select {
@@ -91,7 +103,7 @@ func (u *upstream) once(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, "done")
 }
 
-// timesRun says how often /x/once ran with each ID.
+// timesRun says how often a request ran with each ID.
 func (u *upstream) timesRun() map[string]int {
 	u.mu.Lock()
 	defer u.mu.Unlock()
