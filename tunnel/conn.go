@@ -3,7 +3,9 @@ package tunnel
 import (
 	"errors"
 	"net"
+	"os"
 	"sync"
+	"time"
 )
 
 // A Conn is the network connection underneath a link's TLS. TLS hands each of its records, 16 kB at most, to the network
@@ -19,9 +21,11 @@ type Conn struct {
 	mu     sync.Mutex // guards what follows; held across writes, so that their order stays
 	held   *segment   // what has yet to leave; nil if nothing has
 	corked bool       // it waits for uncork, otherwise for settle
-	hasty  bool       // what the network does not take at once is held back
+	hasty  bool       // what the network does not take soon is held back
 	err    error      // why what was held back did not leave: nothing may follow it
 	now    *writeNow  // nil where a write has to wait
+
+	patience time.Duration // how long who is hasty waits all the same
 
 	// The reader's own.
 	ahead bool     // read ahead where it pays
@@ -137,15 +141,27 @@ func (c *Conn) release() error {
 	return c.err
 }
 
-// put writes p; where it is hasty, what of it the network takes at once. c.mu is held.
+// put writes p; where it is hasty, what of it the network takes at once, or with a little patience. c.mu is held.
 func (c *Conn) put(p []byte) (int, error) {
-	if c.hasty {
-		return c.now.write(p)
+	if !c.hasty {
+		return c.Conn.Write(p)
 	}
-	return c.Conn.Write(p)
+	n, err := c.now.write(p)
+	if err != nil || n == len(p) || c.patience == 0 {
+		return n, err
+	}
+	// The kernel's queue is full, as it is most of the time while much is sent; to wake another goroutine for the rest costs more.
+	now := time.Now()
+	_ = c.Conn.SetWriteDeadline(now.Add(c.patience))
+	more, err := c.Conn.Write(p[n:])
+	_ = c.Conn.SetWriteDeadline(now.Add(writeTimeout)) // what was in force, and what settle has
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = nil
+	}
+	return n + more, err
 }
 
-// hastily is Together for who must not wait for the network. What that does not take at once is kept, and owed: settle is to be
+// hastily is Together for who must not wait for the network for long. What that does not take is kept, and owed: settle is to be
 // called, and nothing hastily before. Where the system cannot do so, it waits.
 func (c *Conn) hastily(n int, write func() error) (owes bool, err error) {
 	if c == nil || c.now == nil {

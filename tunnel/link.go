@@ -155,7 +155,7 @@ func New(ws *websocket.Conn, side Side, o Options) *Link {
 	boundUnsent(ws.NetConn())
 	if l.conn = ConnUnder(ws.NetConn()); l.conn != nil {
 		l.conn.ReadAhead()
-		l.conn.now = newWriteNow(l.conn.Conn)
+		l.conn.now, l.conn.patience = newWriteNow(l.conn.Conn), turnPatience
 	}
 	ws.SetReadLimit(MaxMessage)
 	// The answer to a close is fail's: the reader would wait for a writer that is stuck before it tells anybody.

@@ -95,8 +95,12 @@ func (l *Link) submit(s *Stream) turn {
 // batches are for the time of a turn; they change nothing else.
 var batches = sync.Pool{New: func() any { return new(batch) }}
 
+// turnPatience is how long who has the turn waits for the network. It is long enough for a message on any line that is not slow, and
+// too short for anybody to notice.
+const turnPatience = 100 * time.Millisecond
+
 // takeTurn writes the next message, if t says so, and leaves what comes after it to the writer, as well as what the network does not
-// take at once: who sends has a clock, and a caller who may leave, and neither ends a write on a line that has stopped.
+// take soon: who sends has a clock, and a caller who may leave, and neither ends a write on a line that has stopped.
 func (l *Link) takeTurn(t turn) {
 	if t == noTurn {
 		return
@@ -293,7 +297,7 @@ func (l *Link) write(b *batch) error {
 	return l.conn.Together(b.size, func() error { return l.writeMessage(b) })
 }
 
-// writeHastily writes a message without waiting for the network, and says whether something of it is owed then.
+// writeHastily writes a message without waiting long for the network, and says whether something of it is owed then.
 func (l *Link) writeHastily(b *batch) (owes bool, err error) {
 	if err := l.ws.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return false, err
