@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 
-	"sallyport/relay/connector"
 	"sallyport/relay/definition"
 	"sallyport/relay/store"
 )
@@ -13,9 +12,9 @@ import (
 // changes compares what the agent has sent last with what makers have.
 func (a *Admin) changes(q *http.Request) (int, any, error) {
 	gw, name := q.PathValue("gateway"), q.PathValue("name")
-	pub := a.c.Connectors.ByPath(gw, name)
-	if pub == nil {
-		return 0, nil, connector.ErrUnknownConnector
+	pub, err := a.c.Connectors.Find(gw, name)
+	if err != nil {
+		return 0, nil, err
 	}
 	out := Changes{Changes: []definition.Change{}}
 	before, err := a.c.Store.Definitions().GetExported(q.Context(), gw, pub.API)
@@ -64,9 +63,9 @@ func (a *Admin) exported(q *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	gw, name := q.PathValue("gateway"), q.PathValue("name")
-	pub := a.c.Connectors.ByPath(gw, name)
-	if pub == nil {
-		return 0, nil, connector.ErrUnknownConnector
+	pub, err := a.c.Connectors.Find(gw, name)
+	if err != nil {
+		return 0, nil, err
 	}
 	if err := a.c.Store.Definitions().Exported(q.Context(), gw, pub.API, body.Digest); err != nil {
 		return 0, nil, err

@@ -138,9 +138,9 @@ func (a *Admin) unpublish(q *http.Request) (int, any, error) {
 // definition gives out what the agent sent about a connector's API.
 func (a *Admin) definition(q *http.Request) (int, any, error) {
 	gw, name := q.PathValue("gateway"), q.PathValue("name")
-	pub := a.c.Connectors.ByPath(gw, name)
-	if pub == nil {
-		return 0, nil, connector.ErrUnknownConnector
+	pub, err := a.c.Connectors.Find(gw, name)
+	if err != nil {
+		return 0, nil, err
 	}
 	d, err := a.c.Store.Definitions().Get(q.Context(), gw, pub.API)
 	if errors.Is(err, store.ErrNotFound) {

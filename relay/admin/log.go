@@ -102,7 +102,7 @@ func readLogQuery(v url.Values) (l LogQuery, err error) {
 }
 
 func validStatus(s string) bool {
-	return s == "" || len(s) == 3 && s[0] >= '1' && s[0] <= '9' && (s[1:] == "xx" || isDigit(s[1]) && isDigit(s[2]))
+	return s == "" || len(s) == 3 && s[0] >= '1' && s[0] <= '5' && (s[1:] == "xx" || isDigit(s[1]) && isDigit(s[2]))
 }
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }

@@ -30,9 +30,9 @@ func (a *Admin) share(q *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	gw, name := q.PathValue("gateway"), q.PathValue("name")
-	pub := a.c.Connectors.ByPath(gw, name)
-	if pub == nil {
-		return 0, nil, connector.ErrUnknownConnector
+	pub, err := a.c.Connectors.Find(gw, name)
+	if err != nil {
+		return 0, nil, err
 	}
 	s, err := connector.NewShare(body.Format, body.KeepIDs, body.Expires, time.Now())
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"sallyport/internal/bearer"
-	"sallyport/relay/connector"
 )
 
 // CheckToken is the body of POST /v1/connectors/{gateway}/{name}/token. The token is looked at and forgotten.
@@ -29,9 +28,9 @@ const issuerTimeout = 10 * time.Second
 // judge is the one of a connector that takes tokens.
 func (a *Admin) judge(q *http.Request) (*bearer.Judge, error) {
 	gw, name := q.PathValue("gateway"), q.PathValue("name")
-	pub := a.c.Connectors.ByPath(gw, name)
-	if pub == nil {
-		return nil, connector.ErrUnknownConnector
+	pub, err := a.c.Connectors.Find(gw, name)
+	if err != nil {
+		return nil, err
 	}
 	if pub.Judge() == nil {
 		return nil, &badRequest{"connector " + gw + "/" + name + " takes no tokens (its auth is " + strings.Join(pub.Auth, ", ") + ")"}

@@ -264,6 +264,14 @@ func (d *Directory) Unpublish(ctx context.Context, gateway, name string) error {
 	return nil
 }
 
+// Find is ByPath for an admin, whom the error tells what there is: ErrUnknownConnector.
+func (d *Directory) Find(gateway, name string) (*Published, error) {
+	if pub := d.ByPath(gateway, name); pub != nil {
+		return pub, nil
+	}
+	return nil, unknownConnector(gateway, name)
+}
+
 func unknownConnector(gateway, name string) error {
 	return fmt.Errorf("%w %s/%s; 'sallyport-relay connector list' shows the connectors", ErrUnknownConnector, gateway, name)
 }
