@@ -447,3 +447,34 @@ func BenchmarkCall(b *testing.B) {
 		})
 	}
 }
+
+// Where two agents run, the second says what it waits for, and goes on when the first has ended.
+func TestASecondWriterWaitsAndSaysSo(t *testing.T) {
+	t.Parallel()
+	dir := stateDir(t)
+	endFirst := running(t, openLog(t, dir, Options{}))
+	words := make(said, 1)
+	opened := make(chan *Log)
+	go func() {
+		l, err := Open(dir, Options{Log: slog.New(slog.NewTextHandler(words, nil))})
+		if err != nil {
+			t.Error(err)
+		}
+		opened <- l
+	}()
+	if text := <-words; !strings.Contains(text, "another process writes the record") {
+		t.Errorf("it said %q", text)
+	}
+	endFirst()
+	if second := <-opened; second != nil {
+		running(t, second)()
+	}
+}
+
+// What is said to it can be received.
+type said chan string
+
+func (s said) Write(p []byte) (int, error) {
+	s <- string(p)
+	return len(p), nil
+}

@@ -45,6 +45,9 @@ func Open(dir state.Dir, o Options) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the audit record: %w", err)
 	}
+	if held, err := sub.Held(lockFile); err == nil && held {
+		o.Log.Info("another process writes the record, an agent that ends perhaps; waiting for it", "at_most", lockTimeout)
+	}
 	ctx, cancel := context.WithTimeoutCause(context.Background(), lockTimeout, ErrInUse)
 	defer cancel()
 	unlock, err := sub.Lock(ctx, lockFile)
