@@ -153,7 +153,8 @@ func (l *Link) status() LinkStatus {
 
 // Pick returns the link with the fewest streams among those that are usable and whose agent offers the API, but none of
 // exclude. One whose agent has one among exclude is picked only if there is no other, and one that owes a sign of life only if
-// there is none of those: what ended one link of a process soon ends its others. The error is ErrUnknownGateway, ErrNoLink, ErrNotOffered or ErrPaused.
+// there is none of those: what ended one link of a process soon ends its others. The error is ErrUnknownGateway, ErrNoLink,
+// ErrNotOffered or ErrPaused.
 func (r *Registry) Pick(gateway, api string, exclude ...*Link) (*Link, error) {
 	s := (*r.sites.Load())[gateway]
 	if s == nil {
