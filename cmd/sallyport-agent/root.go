@@ -19,6 +19,7 @@ import (
 	"sallyport/agent/state"
 	"sallyport/configs"
 	"sallyport/internal/eventlog"
+	"sallyport/internal/output"
 	"sallyport/internal/systemd"
 )
 
@@ -65,7 +66,7 @@ unless agent.yaml does.`
 
 // run makes one run of the command line.
 func run(ctx context.Context, args []string, s streams, getenv func(string) string) error {
-	said := &output{Writer: s.out}
+	said := output.To(s.out)
 	s.out = said
 	p := &program{streams: s, getenv: getenv}
 	root := &cobra.Command{
@@ -93,10 +94,7 @@ func run(ctx context.Context, args []string, s streams, getenv func(string) stri
 	if hint := rightsHint(err, os.Geteuid(), getenv("NOTIFY_SOCKET") != ""); hint != "" {
 		return fmt.Errorf("%w; %s", err, hint)
 	}
-	if err == nil && said.err != nil {
-		return fmt.Errorf("what was asked for is done, but the answer could not be printed: %w", said.err)
-	}
-	return err
+	return said.Or(err)
 }
 
 // rightsHint says what helps where the account of this process may not use a file; empty where that is not what is wrong.
@@ -110,21 +108,6 @@ func rightsHint(err error, uid int, service bool) string {
 		return "'sallyport-agent service install', " + elevated + ", gives the service's account its folder"
 	}
 	return "run it " + elevated + " or as the agent's account, or give --config and --state of your own"
-}
-
-// An output is standard output, and keeps the first error of it: what nobody could read, because the disk that it was to be written to
-// is full, is no success.
-type output struct {
-	io.Writer
-	err error
-}
-
-func (a *output) Write(b []byte) (int, error) {
-	n, err := a.Writer.Write(b)
-	if a.err == nil {
-		a.err = err
-	}
-	return n, err
 }
 
 // An exitError ends the program with a code of its own.

@@ -57,26 +57,16 @@ func (k asker) line(ctx context.Context, flag, question, proposed string, check 
 	}
 }
 
-// read gives the next line that is typed. Such a read cannot be interrupted: after Ctrl-C it ends with the process.
+// read gives the next line that is typed.
 func (k asker) read(ctx context.Context) (string, error) {
-	type result struct {
-		text string
-		err  error
-	}
-	done := make(chan result, 1)
-	go func() {
-		text, err := k.lines.ReadString('\n')
-		done <- result{text, err}
-	}()
-	select {
-	case r := <-done:
-		if r.err != nil {
-			return "", fmt.Errorf("nothing was written: %w", r.err)
-		}
-		return strings.TrimSpace(r.text), nil
-	case <-ctx.Done():
+	text, err := hidden.Await(ctx, func() (string, error) { return k.lines.ReadString('\n') })
+	if ctx.Err() != nil {
 		return "", errors.New("interrupted; nothing was written")
 	}
+	if err != nil {
+		return "", fmt.Errorf("nothing was written: %w", err)
+	}
+	return strings.TrimSpace(text), nil
 }
 
 // confirm asks yes or no; no is errNoMore.

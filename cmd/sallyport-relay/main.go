@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"sallyport/internal/nodump"
+	"sallyport/internal/output"
 	"sallyport/internal/service"
 	"sallyport/internal/systemd"
 )
@@ -34,11 +35,11 @@ func Main() int {
 
 // run executes one command line.
 func run(ctx context.Context, args []string, env environment) int {
-	said := &output{Writer: env.out}
+	said := output.To(env.out)
 	env.out = said
 	cmd := newRoot(env)
 	cmd.SetArgs(args)
-	err := said.or(cmd.ExecuteContext(ctx))
+	err := said.Or(withHint(cmd.ExecuteContext(ctx)))
 	if err == nil {
 		return exitOK
 	}

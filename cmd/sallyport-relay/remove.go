@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/term"
+
+	"sallyport/internal/hidden"
 )
 
 // removing is what a command is about to take away.
@@ -51,21 +53,15 @@ func (p *program) confirm(ctx context.Context, r removing) error {
 	return nil
 }
 
-// line is what is typed next; not ok if that ends, or ctx does. A read of a terminal cannot be interrupted: after Ctrl-C it ends with
-// the process.
+// line is what is typed next; not ok if that ends, or ctx does.
 func (p *program) line(ctx context.Context) (text string, ok bool) {
-	typed, in := make(chan string, 1), bufio.NewReader(p.in)
-	go func() {
-		defer close(typed)
-		if line, err := in.ReadString('\n'); err == nil {
-			typed <- strings.TrimSpace(line)
-		}
-	}()
-	select {
-	case <-ctx.Done():
+	text, err := hidden.Await(ctx, func() (string, error) { return bufio.NewReader(p.in).ReadString('\n') })
+	if ctx.Err() != nil {
 		fmt.Fprintln(p.err)
 		return "", false
-	case text, ok = <-typed:
-		return text, ok
 	}
+	if err != nil {
+		return "", false
+	}
+	return strings.TrimSpace(text), true
 }

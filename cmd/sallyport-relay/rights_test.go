@@ -9,7 +9,7 @@ import (
 
 func TestRightsThatAreMissingAreHintedAt(t *testing.T) {
 	t.Parallel()
-	denied := fmt.Errorf("create the store's folder: %w", &fs.PathError{Op: "mkdir", Path: "/srv/root/x", Err: syscall.EACCES})
+	denied := fmt.Errorf("create the store's folder: %w", &fs.PathError{Op: "mkdir", Path: "/srv/relay/x", Err: syscall.EACCES})
 	for _, c := range []struct {
 		err  error
 		uid  int

@@ -52,21 +52,6 @@ type environment struct {
 	get      func(string) string
 }
 
-// An output is standard output, and keeps the first error of it: a key that nobody could read, because the disk that it was to be
-// written to is full, is no success.
-type output struct {
-	io.Writer
-	err error
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	n, err := o.Writer.Write(b)
-	if o.err == nil {
-		o.err = err
-	}
-	return n, err
-}
-
 // rightsHint says what helps where the account of this process may not use a file, unless err does; empty where that is not what is
 // wrong.
 func rightsHint(err error, uid int) string {
@@ -80,13 +65,10 @@ func rightsHint(err error, uid int) string {
 	return "run it as root (sudo) or as the relay's account, or with files of your own: --config, and 'data' in it"
 }
 
-// or is err, or else that what was said could not be printed.
-func (o *output) or(err error) error {
+// withHint adds to err what helps.
+func withHint(err error) error {
 	if hint := rightsHint(err, os.Geteuid()); hint != "" {
 		return fmt.Errorf("%w; %s", err, hint)
-	}
-	if err == nil && o.err != nil {
-		return fmt.Errorf("what was asked for is done, but the answer could not be printed: %w", o.err)
 	}
 	return err
 }

@@ -20,7 +20,7 @@ const limit = 128 << 10
 func Read(ctx context.Context, in io.Reader, out io.Writer, prompt string) (string, error) {
 	f, ok := in.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return await(ctx, func() (string, error) { return All(in, "standard input") })
+		return Await(ctx, func() (string, error) { return All(in, "standard input") })
 	}
 	fd := int(f.Fd())
 	before, err := term.GetState(fd)
@@ -28,7 +28,7 @@ func Read(ctx context.Context, in io.Reader, out io.Writer, prompt string) (stri
 		return "", fmt.Errorf("read from the terminal: %w", err)
 	}
 	fmt.Fprint(out, prompt)
-	line, err := await(ctx, func() (string, error) {
+	line, err := Await(ctx, func() (string, error) {
 		line, err := term.ReadPassword(fd)
 		return string(line), err
 	})
@@ -39,9 +39,9 @@ func Read(ctx context.Context, in io.Reader, out io.Writer, prompt string) (stri
 	return line, err
 }
 
-// await waits for a read of standard input, or for ctx. Such a read cannot be interrupted: after Ctrl-C it ends with the
+// Await waits for a read of standard input, or for ctx. Such a read cannot be interrupted: after Ctrl-C it ends with the
 // process.
-func await(ctx context.Context, read func() (string, error)) (string, error) {
+func Await(ctx context.Context, read func() (string, error)) (string, error) {
 	type result struct {
 		text string
 		err  error
