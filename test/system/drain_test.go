@@ -41,17 +41,7 @@ func TestAgentsStopUnderFullLoad(t *testing.T) {
 	second := b.secondAgent()
 	b.awaitLinks(4)
 	w, began := b.startCrowd(32, 0, 0), time.Now()
-	for i := range rounds(t) {
-		time.Sleep(300 * time.Millisecond)
-		if i%2 == 0 {
-			b.agent.stop(t)
-			b.startAgent()
-		} else {
-			second.stop(t)
-			second = b.startSecond()
-		}
-		b.awaitLinks(4)
-	}
+	b.stopInTurn(second, 300*time.Millisecond)
 	rate := float64(w.count()) / time.Since(began).Seconds()
 	outcomes := w.stop(t, u)
 	t.Logf("%d stops, %d calls, %.0f a second", rounds(t), len(outcomes), rate)
@@ -186,6 +176,22 @@ func TestACallAfterALongAnswer(t *testing.T) {
 	<-ended
 }
 
+// stopInTurn stops and starts one of two agents after the other, for as many rounds as the run has.
+func (b *box) stopInTurn(second *process, every time.Duration) {
+	b.t.Helper()
+	for i := range rounds(b.t) {
+		time.Sleep(every)
+		if i%2 == 0 {
+			b.agent.stop(b.t)
+			b.startAgent()
+		} else {
+			second.stop(b.t)
+			second = b.startSecond()
+		}
+		b.awaitLinks(4)
+	}
+}
+
 // TestAgentsStopUnderMixedLoad: as TestAgentsStopUnderFullLoad, with callers of all kinds, whose bodies nobody keeps.
 func TestAgentsStopUnderMixedLoad(t *testing.T) {
 	u := newUpstream(t)
@@ -193,17 +199,7 @@ func TestAgentsStopUnderMixedLoad(t *testing.T) {
 	second := b.secondAgent()
 	b.awaitLinks(4)
 	m := b.startMixed(20 * time.Millisecond)
-	for i := range rounds(t) {
-		time.Sleep(time.Second)
-		if i%2 == 0 {
-			b.agent.stop(t)
-			b.startAgent()
-		} else {
-			second.stop(t)
-			second = b.startSecond()
-		}
-		b.awaitLinks(4)
-	}
+	b.stopInTurn(second, time.Second)
 	if failed := m.stop(u); len(failed) > 0 {
 		t.Errorf("%d calls failed:\n%s", len(failed), showAll(failed, u, 10))
 	}
