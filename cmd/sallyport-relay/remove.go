@@ -55,7 +55,8 @@ func (p *program) confirm(ctx context.Context, r removing) error {
 
 // line is what is typed next; not ok if that ends, or ctx does.
 func (p *program) line(ctx context.Context) (text string, ok bool) {
-	text, err := hidden.Await(ctx, func() (string, error) { return bufio.NewReader(p.in).ReadString('\n') })
+	in := bufio.NewReader(p.in)
+	text, err := hidden.Await(ctx, func() (string, error) { return in.ReadString('\n') })
 	if ctx.Err() != nil {
 		fmt.Fprintln(p.err)
 		return "", false
