@@ -11,7 +11,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -21,33 +20,12 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "sallyport-demo:", err)
-		os.Exit(1)
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		return
 	}
-}
-
-func run(ctx context.Context, args []string, out, errOut io.Writer) error {
-	flags := flag.NewFlagSet("sallyport-demo", flag.ContinueOnError)
-	flags.SetOutput(errOut)
-	flags.Usage = func() {
-		fmt.Fprintln(errOut, "Usage: sallyport-demo [--once | --stay TIME] [--verbose]\n\n"+
-			"Starts a relay, an agent and an internal API that demands Windows authentication, all on\n"+
-			"loopback, and makes calls through them. Stays up for your own calls until Ctrl-C, or\n"+
-			"for a minute where standard input is not a terminal.")
-		flags.PrintDefaults()
+	fmt.Fprintln(os.Stderr, "sallyport-demo:", err)
+	if errors.Is(err, errUsage) {
+		os.Exit(2)
 	}
-	once := flags.Bool("once", false, "end after the story: exit code 0 if every step truly worked, 1 otherwise")
-	stay := flags.Duration("stay", 0, "stay up for your own calls for so long, 10m for instance")
-	verbose := flags.Bool("verbose", false, "show the logs of relay and agent on standard error")
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
-	if flags.NArg() > 0 {
-		return fmt.Errorf("%q is not expected (see --help)", flags.Arg(0))
-	}
-	if *stay < 0 || *stay > 0 && *once {
-		return errors.New("--stay is a time above zero, and not for --once (see --help)")
-	}
-	return tell(ctx, out, options{once: *once, verbose: *verbose, stay: *stay, errOut: errOut})
+	os.Exit(1)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -30,8 +31,8 @@ func TestStoryWorks(t *testing.T) {
 func TestWrongArguments(t *testing.T) {
 	var out, errOut bytes.Buffer
 	for _, args := range [][]string{{"--nonsense"}, {"now"}, {"--stay", "long"}, {"--stay", "-1s"}, {"--once", "--stay", "1s"}} {
-		if err := run(t.Context(), args, &out, &errOut); err == nil {
-			t.Errorf("%v was accepted", args)
+		if err := run(t.Context(), args, &out, &errOut); !errors.Is(err, errUsage) {
+			t.Errorf("%v: %v, want %v", args, err, errUsage)
 		}
 	}
 }
