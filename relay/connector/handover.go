@@ -222,6 +222,16 @@ func (t *bodyTap) end() {
 	close(t.done)
 }
 
+// whole says that the body was read to its end.
+func (t *bodyTap) whole() bool {
+	select {
+	case <-t.done:
+		return true
+	default:
+		return false
+	}
+}
+
 func (t *bodyTap) Read(p []byte) (int, error) {
 	if t.ended {
 		return 0, io.EOF
