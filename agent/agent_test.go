@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -313,6 +314,10 @@ func TestCalls(t *testing.T) {
 	if resp.Status != 200 || !strings.Contains(body, "from the API") {
 		t.Errorf("allowed call: %d %q", resp.Status, body)
 	}
+	recorded := func(what func(audit.Event) bool) { // which may be a moment after the answer
+		r.until("it is on record", func() bool { return slices.ContainsFunc(r.events(), what) })
+	}
+	recorded(func(e audit.Event) bool { return e.Kind == audit.Done })
 	for _, c := range []struct {
 		req    tunnel.Request
 		status int
@@ -329,6 +334,7 @@ func TestCalls(t *testing.T) {
 			!strings.Contains(resp.Problem.Detail, c.detail) {
 			t.Errorf("%s %s: %d %+v, want %d %s", c.req.Method, c.req.Target, resp.Status, resp.Problem, c.status, c.code)
 		}
+		recorded(func(e audit.Event) bool { return e.Problem == c.code })
 	}
 	want := []string{"GET /base/orders/5?token=query-secret key=the-secret-key override="}
 	if got := r.requests(); len(got) != 1 || got[0] != want[0] {
