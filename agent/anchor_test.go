@@ -57,9 +57,14 @@ func TestReceiptsOfALyingRelay(t *testing.T) {
 	if strings.Contains(r.log.String(), "\x1b") {
 		t.Error("the relay writes to the admin's terminal")
 	}
-	mu.Lock()
-	good, relay := honest, pinned
-	mu.Unlock()
+	var good tunnel.AuditReceipt
+	var relay string
+	r.until("the honest receipt is made", func() bool { // behind the lies
+		mu.Lock()
+		defer mu.Unlock()
+		good, relay = honest, pinned
+		return good.N > 0
+	})
 	key := r.events()[1].Key
 	if rep, err := audit.Verify(t.Context(), r.state, []string{key}, audit.Witness{Relay: relay}); err != nil || rep.Anchored != 0 {
 		t.Errorf("a lie counts: %+v, %v", rep, err)
