@@ -338,11 +338,14 @@ callers: {audience: x}
 	}
 }
 
-func TestPortsThatThereAreNot(t *testing.T) {
+func TestHostsAndPortsThatThereAreNot(t *testing.T) {
 	t.Parallel()
-	for relay, good := range map[string]bool{":0": false, ":65536": false, ":443": true, "": true, "/": true} {
-		_, err := ParseConfig("agent.yaml", []byte("relay: https://relay.example.com"+relay+"\ngateway: plant1\n"))
-		if (err == nil) != good || err != nil && !strings.Contains(err.Error(), "no such port") {
+	for relay, want := range map[string]string{
+		"relay.example.com:0": "no such port", "relay.example.com:65536": "no such port", "relé.example.com": "xn--",
+		"relay.example.com:443": "", "relay.example.com": "", "relay.example.com/": "", "xn--rel-dma.example.com": "", "relay_1.example.com": "", "[2001:db8::1]:443": "",
+	} {
+		_, err := ParseConfig("agent.yaml", []byte("relay: 'https://"+relay+"'\ngateway: plant1\n"))
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", relay, err)
 		}
 	}

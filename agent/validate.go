@@ -367,6 +367,8 @@ func baseURL(s string) (*url.URL, error) {
 		return nil, errors.New("a user name or password does not belong in a URL (remove what stands before \"@\")")
 	case u.Hostname() == "" || u.Opaque != "":
 		return nil, errors.New("no host (write one like https://host.example.com)")
+	case strings.ContainsFunc(u.Hostname(), func(r rune) bool { return r <= ' ' || r > '~' }):
+		return nil, errors.New("the host has characters that no DNS name has (write an international name as DNS has it, each such part as \"xn--\" and what follows)")
 	case !isPort(u.Port()):
 		return nil, errors.New("no such port (write 1 to 65535, or leave it out)")
 	case u.RawQuery != "" || u.ForceQuery:

@@ -154,11 +154,15 @@ func TestExampleIsTheSameInBothPlaces(t *testing.T) {
 	}
 }
 
-func TestPublicURLWithoutSuchAPort(t *testing.T) {
+func TestPublicURLWithoutSuchAHostOrPort(t *testing.T) {
 	t.Parallel()
-	for url, good := range map[string]bool{"https://r.example.com:0": false, "https://r.example.com:70000": false, "https://r.example.com:8443": true, "https://[::1]:8443": true} {
+	const port = "no port that there is"
+	for url, want := range map[string]string{
+		"https://r.example.com:0": port, "https://r.example.com:70000": port, "https://relé.example.com": "xn--",
+		"https://r.example.com:8443": "", "https://[::1]:8443": "", "https://xn--rel-dma.example.com": "",
+	} {
 		_, err := Load("relay.yaml", []byte("public_url: "+url+"\n"))
-		if (err == nil) != good || err != nil && !strings.Contains(err.Error(), "no port that there is") {
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
