@@ -13,10 +13,11 @@ import (
 //	sallyport-agent              always complete; on Windows see swap
 //	sallyport-agent.new          the next one, until it is in its place
 //	sallyport-agent.old          the one before, for 'update --back' and for a rollback
+//	sallyport-agent.failed.exe   on Windows, one that was not kept, for as long as it may run
 //	sallyport-agent.update.json  the journal, while an update is under way
 //	sallyport-agent.refused.json what was rolled back last, so that a schedule does not try it again
 //
-// On Windows the first three end in .exe, so that the old one can be started if need be: sallyport-agent.old.exe.
+// On Windows the first three end in .exe too, so that the old one can be started if need be: sallyport-agent.old.exe.
 type place struct{ program string }
 
 func (p place) beside(word string) string {
@@ -79,7 +80,7 @@ func write(path string, data []byte, mode fs.FileMode) error {
 
 // unstage removes what an update that was given up has left.
 func (p place) unstage() error {
-	if err := os.Remove(p.staged()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := p.remove(p.staged()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil

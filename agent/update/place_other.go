@@ -44,6 +44,9 @@ func (p place) swap() error {
 	return syncDir(p.program)
 }
 
+// remove takes a program away.
+func (p place) remove(path string) error { return os.Remove(path) }
+
 func copyFile(from, to string) error {
 	info, err := os.Stat(from)
 	if err != nil {

@@ -64,6 +64,19 @@ func patiently(do func() error) error {
 	}
 }
 
+// remove takes a program away. An update that was killed while it asked the program for its version may have left it running:
+// then it is moved, which can be done, and sweep removes it when it has ended.
+func (p place) remove(path string) error {
+	p.sweep()
+	err := patiently(func() error { return os.Remove(path) })
+	if errors.Is(err, isHeld) || errors.Is(err, isRunning) {
+		if err = move(path, p.failed()); err != nil {
+			err = fmt.Errorf("%w; if it runs still, end it", err)
+		}
+	}
+	return err
+}
+
 // failed is where a program goes that was not kept: its process may run still.
 func (p place) failed() string { return p.beside("failed") }
 

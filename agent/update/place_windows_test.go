@@ -1,7 +1,11 @@
 package update
 
 import (
+	"errors"
+	"io"
+	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -19,7 +23,8 @@ func TestAProgramThatIsHeldForAMoment(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, path := range []string{p.old(), p.staged()} {
+	hold := func(path string) {
+		t.Helper()
 		name, err := windows.UTF16PtrFromString(path)
 		if err != nil {
 			t.Fatal(err)
@@ -33,12 +38,73 @@ func TestAProgramThatIsHeldForAMoment(t *testing.T) {
 		}
 		time.AfterFunc(5*tryAgain, func() { windows.CloseHandle(h) })
 	}
+	hold(p.old())
+	hold(p.staged())
 	if err := p.swap(); err != nil {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{p.program: "next", p.old(): "present"} {
 		if got, err := os.ReadFile(path); err != nil || string(got) != want {
 			t.Errorf("%s is %q, %v; want %q", path, got, err, want)
+		}
+	}
+	if err := os.WriteFile(p.staged(), []byte("cut off"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hold(p.staged())
+	if err := p.unstage(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAProgramThatRunsStill: an update that is killed leaves the program running that it has asked for its version, perhaps for long. The
+// next one gets past it, and the one after has it away.
+func TestAProgramThatRunsStill(t *testing.T) {
+	if os.Getenv("SALLYPORT_TEST_RUNS") != "" {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		return
+	}
+	t.Parallel()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := place{filepath.Join(t.TempDir(), "sallyport-agent.exe")}
+	if err := os.WriteFile(p.staged(), program, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(p.staged(), "-test.run=^TestAProgramThatRunsStill$")
+	cmd.Env = append(os.Environ(), "SALLYPORT_TEST_RUNS=1")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(p.staged()); err == nil {
+		t.Fatal("a program that runs can be removed here: that proves nothing")
+	}
+	if err := p.unstage(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(p.staged()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the program is in its place still: %v", err)
+	}
+	in.Close()
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(tryAgain) {
+		p.sweep()
+		if _, err := os.Stat(p.failed()); errors.Is(err, fs.ErrNotExist) {
+			break
+		} else if time.Now().After(end) {
+			t.Fatalf("what has ended is there still: %v", err)
 		}
 	}
 }

@@ -58,3 +58,12 @@ apis() { # the part of agent.yaml that names the API
   printf 'apis:\n  - name: orders\n    url: http://127.0.0.1:%s\n    auth: none\n    allow: [GET /**]\n' "$API"
 }
 call() { [ "$(curl -fsS -m 20 "$RELAY/plant1/orders/hello")" = "from inside" ]; }
+value() { # FIELD: of what the script's agent says of its service
+  local said _
+  for _ in 1 2; do # of some thousand programs that Wine was told to start beside other work one ended without a word
+    said=$(agent service status --json || true)
+    [ -z "$said" ] || break
+    echo "note: 'service status --json' said nothing; asking once more" >&2
+  done
+  python3 -c 'import json, sys; print(json.load(sys.stdin).get(sys.argv[1], ""))' "$1" <<<"$said"
+}

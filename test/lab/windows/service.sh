@@ -12,15 +12,6 @@ mkdir -p "$programs"
 [ -e "$WINE_LAB/bin/sallyport-agent.exe" ] || windows_build "$WINE_LAB/bin/sallyport-agent.exe" ./cmd/sallyport-agent
 cp "$WINE_LAB/bin/sallyport-agent.exe" "$programs/"
 agent() { windows 'C:\Program Files\Sallyport\sallyport-agent.exe' "$@"; }
-value() { # FIELD: of the service's status
-  local said _
-  for _ in 1 2; do # of some thousand programs that Wine was told to start beside other work one ended without a word
-    said=$(agent service status --json || true)
-    [ -z "$said" ] || break
-    echo "note: 'service status --json' said nothing; asking once more" >&2
-  done
-  python3 -c 'import json, sys; print(json.load(sys.stdin).get(sys.argv[1], ""))' "$1" <<<"$said"
-}
 registry() { windows reg query "HKLM\\SYSTEM\\CurrentControlSet\\Services\\$1" /v "$2" 2>/dev/null | tr -d '\r'; }
 told() { grep -aq "$1" "$WINE_LAB/eventlog"; } # of the event log, since Wine was started
 traces() { tail -n 20 "$work"/*.log >&2 || true; agent service status >&2 || true; grep ReportEvent "$WINE_LAB/eventlog" | tail -n 10 >&2 || true; }

@@ -12,7 +12,6 @@ rm -rf "$programs"
 mkdir -p "$programs" "$work/new" "$work/crash" "$work/next"
 agent() { WINDOWS_LIMIT=180 windows 'C:\Program Files\Sallyport\sallyport-agent.exe' "$@"; }
 traces() { tail -n 20 "$work"/*.log >&2 || true; agent service status >&2 || true; ls -l "$programs" >&2; }
-value() { (agent service status --json || true) | python3 -c 'import json, sys; print(json.load(sys.stdin).get(sys.argv[1], ""))' "$1"; }
 linked() { agent status --json | python3 -c 'import json, sys; s = json.load(sys.stdin); sys.exit(not (s["version"] == sys.argv[1] and s["running"] and any(l["state"] == "up" for l in s["links"])))' "$1"; }
 here() { [ "$(agent version | tr -d '\r')" = "sallyport-agent $1" ] || fail "$(agent version) lies in the place, not $1"; }
 
