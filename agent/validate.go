@@ -367,22 +367,15 @@ func baseURL(s string) (*url.URL, error) {
 		return nil, errors.New("a user name or password does not belong in a URL (remove what stands before \"@\")")
 	case u.Hostname() == "" || u.Opaque != "":
 		return nil, errors.New("no host (write one like https://host.example.com)")
-	case strings.ContainsFunc(u.Hostname(), func(r rune) bool { return r <= ' ' || r > '~' }):
-		return nil, errors.New("the host has characters that no DNS name has (write an international name as DNS has it, each such part as \"xn--\" and what follows)")
-	case !isPort(u.Port()):
-		return nil, errors.New("no such port (write 1 to 65535, or leave it out)")
 	case u.RawQuery != "" || u.ForceQuery:
 		return nil, errors.New("a query does not belong here (remove the \"?\" and what follows)")
 	case strings.Contains(s, "#"):
 		return nil, errors.New("a fragment does not belong here (remove the \"#\" and what follows)")
 	}
+	if err := configs.CheckHost(u); err != nil {
+		return nil, err
+	}
 	return u, nil
-}
-
-// isPort reports whether s is a port, or none is named.
-func isPort(s string) bool {
-	n, err := strconv.ParseUint(s, 10, 16)
-	return s == "" || err == nil && n > 0
 }
 
 // isLabel reports whether s is a DNS label in lower case (RFC 1123 section 2.1).

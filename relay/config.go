@@ -283,11 +283,8 @@ func parsePublicURL(s string) (*url.URL, error) {
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" {
 		return nil, fmt.Errorf("%q is no URL of a relay (write https://relay.example.com)", s)
 	}
-	if strings.ContainsFunc(u.Hostname(), func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return nil, fmt.Errorf("the host of %q has characters that no DNS name has (write an international name as DNS has it, each such part as \"xn--\" and what follows)", s)
-	}
-	if port := u.Port(); port != "" && !isHostPort(u.Host) {
-		return nil, fmt.Errorf("%q has no port that there is (write 1 to 65535, or leave it out)", s)
+	if err := configs.CheckHost(u); err != nil {
+		return nil, fmt.Errorf("%q: %w", s, err)
 	}
 	if u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
 		return nil, fmt.Errorf("%q must be a scheme and a host alone (write %s://%s)", s, u.Scheme, u.Host)

@@ -156,7 +156,7 @@ func TestExampleIsTheSameInBothPlaces(t *testing.T) {
 
 func TestPublicURLWithoutSuchAHostOrPort(t *testing.T) {
 	t.Parallel()
-	const port = "no port that there is"
+	const port = "no such port"
 	for url, want := range map[string]string{
 		"https://r.example.com:0": port, "https://r.example.com:70000": port, "https://relé.example.com": "xn--",
 		"https://r.example.com:8443": "", "https://[::1]:8443": "", "https://xn--rel-dma.example.com": "",
