@@ -208,7 +208,7 @@ func (s *supervised) wait() error {
 			}
 		case <-gone:
 			gone = nil
-			if _, run := s.h.now(); run != nil && s.body.whole() {
+			if _, run := s.h.now(); run != nil && s.body.whole() { // of which the turn to be told may not have come
 				if s.h.detach(run) {
 					s.countOn()
 					return errCallerGone // the call goes on for its record
